@@ -1,0 +1,11 @@
+"""Theory on your own data, before you train. Every public name stands here once and is loaded when first used."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "edges": ["growth_factor", "stability_edge"],
+        "curves": ["sgd", "sgd_many"],
+    },
+)

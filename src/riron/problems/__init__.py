@@ -1,0 +1,22 @@
+"""What is to be learned: law x model x loss x ridge, and the objective that it gives."""
+
+from . import covariances, losses
+from .arrays import Table, from_arrays
+from .base import Data, FiniteSum, Law, Objective, OnePass, Problem, Stream
+from .least_squares import GaussianLinear, LeastSquares
+
+__all__ = [
+    "Data",
+    "FiniteSum",
+    "GaussianLinear",
+    "Law",
+    "LeastSquares",
+    "Objective",
+    "OnePass",
+    "Problem",
+    "Stream",
+    "Table",
+    "covariances",
+    "from_arrays",
+    "losses",
+]

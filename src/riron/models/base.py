@@ -1,0 +1,38 @@
+"""What every model must offer: parameters are a pytree apart from the model, so that seeds are a leading axis."""
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+Params = Any
+"""A pytree of arrays: what a model learns."""
+
+
+def to_real(value: ArrayLike) -> jax.Array:
+    """A strongly typed real array: a Python float in a Module is static under jit and would recompile for every value."""
+    return jnp.asarray(value, jnp.result_type(float))
+
+
+class Model(eqx.Module):
+    """A function of parameters and inputs, with the penalty that a ridge multiplies."""
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array) -> Params:
+        """Parameters at the start, random where the model says so."""
+
+    @abc.abstractmethod
+    def __call__(self, params: Params, X: jax.Array) -> jax.Array:
+        """Outputs (n,) or (n, K) for the rows of X (n, d)."""
+
+    def penalty(self, params: Params) -> jax.Array:
+        """|params|^2 / 2 over all leaves; a ridge multiplies it."""
+        return sum((jnp.sum(leaf**2) for leaf in jax.tree.leaves(params)), jnp.zeros(())) / 2
+
+    @property
+    def mobility(self) -> float:
+        """Factor on the gradient: the number of particles in mean-field scaling (first variation), else 1."""
+        return 1.0

@@ -1,0 +1,137 @@
+"""SGD on least squares in shuffled epochs: a cavity closure.
+
+A new permutation each epoch, n // batch steps, left-over rows dropped. The row about to be visited has not been visited
+in this epoch and, once visited, does not return in it: its residual is the leave-one-out one, and its kick travels without
+itself. D_i is the expected contribution of row i to the parameters so far in this epoch; at an epoch's end every row has
+given its contribution, so the spread of the D_i leaves the covariance.
+
+A closure, not a theorem: `closure_tolerance` states its error.
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from . import block
+from .block import Block
+from .marching import march, powers
+from .problem_arrays import Arrays, Setting, losses
+
+
+class Epoch(NamedTuple):
+    """Mean (p, K); covariance (p, p) before the rows' own contributions are taken out; contributions (s, K, p)."""
+
+    mean: jax.Array
+    covariance: Block
+    contributions: jax.Array
+
+
+class Averages(NamedTuple):
+    """What changes slowly inside an epoch.
+
+    amplitude (s, K): a_i = R_i + z_i D_i; pull (p, K): what leaving one out adds to the gradient; noise and kick (p, p):
+    sources of the covariance per eta^2/B and per eta; visited (p, p): spread of the contributions.
+    """
+
+    amplitude: jax.Array
+    pull: jax.Array
+    noise: Block
+    kick: Block
+    visited: Block
+
+
+def initial(data: Arrays) -> Epoch:
+    p, k = len(data.h), len(data.test_curvature.full)
+    rows, outputs = data.targets.shape
+    dtype = data.h.dtype
+    return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, dtype), jnp.zeros((rows, outputs, p), dtype))
+
+
+def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
+    rows, weights, D = data.rows, data.weights, at.contributions
+    k = len(at.covariance.full)
+    # Just before an epoch ends all of it is done (1), not none of it (0); where it begins D = 0 and nothing depends on it.
+    done = (jnp.mod(time - 1, steps_per_epoch) + 1).astype(rows.dtype) / steps_per_epoch.astype(rows.dtype)
+
+    own = jnp.einsum("sp,skp->sk", rows, D)
+    r = rows @ at.mean - data.targets
+    R = r + own
+    visited = spread(data, D, k)
+    covariance = at.covariance.map(jnp.subtract, visited)
+    wander = block.quadratic(rows, covariance)
+    free = jnp.maximum(0, wander - jnp.sum(own**2, axis=1) * (1 / done - 1))
+    F = jnp.sum(R**2, axis=1) + free
+    mean_F = (
+        data.mean_square_residual(at.mean)
+        + data.h @ covariance.diag()
+        + weights @ (F - jnp.sum(r**2, axis=1) - wander)
+    )
+    pull = rows.T @ (weights[:, None] * own)
+    G = data.h[:, None] * at.mean - data.correlation + pull
+
+    scatter = block.gram(rows, k, weights * (F - mean_F))
+    noise = scatter.map(lambda a, b, c: a + mean_F * b - c, data.curvature(k), block.gram(G.T, k))
+    travelled = jnp.einsum("skp,sk->sp", D, own) / done
+    kick = block.gram(rows, k, weights, travelled)
+    return Averages(R + own, pull, noise, Block(kick.full + kick.full.T, 2 * kick.diagonal), visited)
+
+
+def spread(data: Arrays, D: jax.Array, k: int) -> Block:
+    """sum_i (D_i - mean D)(D_i - mean D)^T over all n rows and all outputs."""
+    rows, outputs, p = D.shape
+    mean = jnp.einsum("s,skp->kp", data.weights, D)
+    scatter = block.gram(D.reshape(rows * outputs, p), k, jnp.repeat(data.weights, outputs))
+    return scatter.map(lambda a, b: data.n * (a - b), block.gram(mean, k))
+
+
+def propagate(data: Arrays, setting: Setting, time, d, at: Epoch, source: Averages, slope: Averages) -> Epoch:
+    """d steps inside one epoch with the averages linear in time."""
+    k = len(at.covariance.full)
+    eta, eta_squared = setting.over(time, d, data.h.dtype)
+    mean = setting.mean_path(data, eta, d, at.mean, source.pull, slope.pull)
+
+    w = powers(eta * (data.h + setting.ridge), d)
+    given = w.first * source.amplitude[:, :, None] + w.second * slope.amplitude[:, :, None]
+    contributions = w.decay * at.contributions + (eta / data.n) * data.rows[:, None, :] * given
+
+    L = setting.covariance_rates(data, eta, eta_squared, k)
+
+    def step(rate, V, noise, kick, dnoise, dkick):
+        w = powers(rate, d)
+        c = eta_squared * setting.noise
+        return w.decay * V + w.first * (c * noise + eta * kick) + w.second * (c * dnoise + eta * dkick)
+
+    covariance = L.map(step, at.covariance, source.noise, source.kick, slope.noise, slope.kick)
+    return Epoch(mean, covariance, contributions)
+
+
+def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol):
+    """What `measure(mean, covariance)` gives at each stop; `epoch_ends` marks the stops where a new epoch begins."""
+
+    def distance(predicted: Epoch, corrected: Epoch, there: Averages):
+        change = corrected.covariance.map(jnp.subtract, predicted.covariance)
+        drift = corrected.mean - predicted.mean
+        train, test = losses(data, corrected.mean, corrected.covariance.map(jnp.subtract, there.visited))
+        g = data.h[:, None] * corrected.mean - data.correlation
+        moved = jnp.abs(data.h @ change.diag() / 2 + jnp.sum(g * drift)) / train
+        residual = data.test_rows @ corrected.mean - data.test_targets
+        shifted = jnp.mean(jnp.sum(residual * (data.test_rows @ drift), axis=1))
+        return jnp.maximum(moved, jnp.abs(block.trace_product(change, data.test_curvature) / 2 + shifted) / test)
+
+    def settle(at: Epoch, seen: Averages) -> Epoch:
+        return Epoch(at.mean, at.covariance.map(jnp.subtract, seen.visited), jnp.zeros_like(at.contributions))
+
+    return march(
+        initial(data),
+        stops=stops,
+        restarts=epoch_ends,
+        sources=partial(averages, data, steps_per_epoch),
+        propagate=partial(propagate, data, setting),
+        distance=distance,
+        measure=lambda time, at, seen: measure(at.mean, at.covariance.map(jnp.subtract, seen.visited)),
+        restart=settle,
+        limit=setting.steps.limit,
+        rtol=rtol,
+    )
