@@ -1,4 +1,4 @@
-"""Configuration of the documentation. All it needs is in the repository: the built pages make no request to any host."""
+"""Configuration of the documentation. All it needs is in the repository: the pages make no request to any host."""
 
 import os
 import sys
@@ -47,7 +47,6 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
-maximum_signature_line_length = 88
 add_module_names = False
 
 mathjax_path = "tex-svg-full.js"
@@ -68,4 +67,4 @@ html_theme_options = {
     "pygments_light_style": "tango",
     "pygments_dark_style": "github-dark",
 }
-html_sidebars = {"index": [], "ja/index": []}
+html_sidebars = {"**": []}

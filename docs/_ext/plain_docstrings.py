@@ -8,7 +8,10 @@ import re
 from itertools import groupby
 from textwrap import dedent
 
-SECTIONS = ("Args", "Returns", "Yields", "Raises", "Source", "Attributes", "Example", "Examples", "Note", "Notes")
+LABELS = {"Args": "Arguments", "Attributes": "Attributes", "Returns": "Returns", "Yields": "Yields", "Raises": "Raises"}
+LABELS |= {"Source": "Source", "Sources": "Source"}
+NAMED = ("Args", "Attributes", "Raises")  # sections that explain one name after another
+SECTIONS = (*LABELS, "Example", "Examples", "Note", "Notes")
 HEADER = re.compile(rf"^({'|'.join(SECTIONS)}):\s*(.*)$")
 ENTRY = re.compile(r"^(\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*)(?: \([^)]*\))?:\s+(.*)$")
 
@@ -49,9 +52,12 @@ def paragraphs(lines: list[str]) -> list[str]:
 
 
 def entries(lines: list[str]) -> list[tuple[str, str]]:
-    """`name: text` with indented continuations -> (name, text)."""
+    """`name: text` with indented continuations -> (name, text); nothing if the lines begin otherwise."""
     found: list[tuple[str, str]] = []
-    for line in dedent("\n".join(lines)).splitlines():
+    lines = dedent("\n".join(lines)).strip("\n").splitlines()
+    if not lines or not ENTRY.match(lines[0]):
+        return []
+    for line in lines:
         match = ENTRY.match(line)
         if match and not line.startswith(" "):
             found.append((match[1], match[2]))
@@ -75,14 +81,14 @@ def convert(lines: list[str]) -> list[str]:
         text = " ".join(inline(line.strip()) for line in body if line.strip())
         if not name:
             out += paragraphs(body)
-        elif name in ("Args", "Attributes") and entries(body):
-            fields += [f":param {key.replace('*', '')}: {inline(value)}" for key, value in entries(body)]
+        elif name in NAMED and (found := entries(body)):
+            fields += [f":{LABELS[name]}:", *(f"   - **{inline(key)}**: {inline(value)}" for key, value in found)]
         elif name in ("Example", "Examples"):
             out += ["Example::", "", *("    " + line for line in dedent("\n".join(body)).splitlines()), ""]
         elif name in ("Note", "Notes"):
             out += paragraphs(body)
         else:
-            fields += [f":{name.lower()}: {text}"]
+            fields += [f":{LABELS[name]}: {text}"]
     return [*out, "", *fields, ""]
 
 

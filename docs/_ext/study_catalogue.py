@@ -38,12 +38,14 @@ def extent(parameter: Parameter) -> str:
         return ", ".join(parameter.choices)
     if parameter.type == "bool" or parameter.low is None:
         return "yes or no" if parameter.type == "bool" else ""
-    return f"{parameter.low:g} to {parameter.high:g}"
+    as_number = "d" if parameter.type == "int" else "g"
+    return f"{parameter.low:{as_number}} to {parameter.high:{as_number}}"
 
 
 def parameters(card: Card) -> nodes.table:
     rows = [
-        [p.name, str(p.default), extent(p), p.meaning + (f" ({p.unit})" if p.unit else "")] for p in card.parameters
+        [p.name, str(p.default), extent(p), p.meaning + (f" ({p.unit.replace('^2', '²')})" if p.unit else "")]
+        for p in card.parameters
     ]
     return table(["parameter", "default", "range", "meaning"], rows, code=(0,))
 

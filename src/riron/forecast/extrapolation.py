@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..theory.learning_curve import RidgePath, collapse, ridge_path
-from .power_law import fit_power_law
+from .power_law import PowerLaw, fit_power_law
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 0.7)  # of the rows, beside all of them, through which the power law goes
 FEW = 40  # rows under which no power law is fitted
@@ -22,6 +22,7 @@ class Extrapolation(NamedTuple):
     error_sd: np.ndarray  # of log error
     ridge: np.ndarray
     at_cap: np.ndarray
+    law: PowerLaw | None  # before it is made to pass through the loss at hand
     path: RidgePath
 
 
@@ -41,7 +42,7 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
     at_hand, drop = path.loss[best], np.log(path.loss[best] / ahead.loss)
     se = path.loss_sd[best] / np.sqrt(n) / at_hand
 
-    elasticity, anchored = ELASTICITY, np.full(len(sizes), np.nan)
+    law, elasticity, anchored = None, ELASTICITY, np.full(len(sizes), np.nan)
     gap = drop  # what stands in for the disagreement where no power law can be fitted
     if n >= FEW:
         tried, losses, errors = _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance)
@@ -61,8 +62,13 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
     error = np.minimum(_error(path, ahead.index) * np.exp(elasticity * gain), _error(path, best))
     error_se = np.sqrt((1 - error) / (n * error))
     sd = np.sqrt((1.2 * se) ** 2 + (drop / 2) ** 2 + (gap / 2) ** 2)
-    error_sd = np.sqrt((1.4 * error_se) ** 2 + (0.6 * elasticity * gain) ** 2 + (elasticity * gap / 2) ** 2)
-    return Extrapolation(ahead.loss, sd, anchored, error, error_sd, ahead.ridge, ahead.at_cap, path)
+    error_sd = np.sqrt((1.3 * error_se) ** 2 + (elasticity * gain / 2) ** 2 + (elasticity * gap / 2) ** 2)
+    return Extrapolation(ahead.loss, sd, anchored, error, error_sd, ahead.ridge, ahead.at_cap, law, path)
+
+
+def learnable(X: np.ndarray, Y: np.ndarray) -> bool:
+    """Whether neither the features nor the targets are the same in all rows."""
+    return bool(np.any(np.ptp(X, axis=0)) and np.any(np.ptp(Y, axis=0)))
 
 
 def _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance):
@@ -73,7 +79,7 @@ def _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance):
         for _ in range(count):
             rows = rng.permutation(n)[:size]
             advance()
-            if np.any(Y[rows].std(axis=0)) and np.any(X[rows].std(axis=0)):
+            if learnable(X[rows], Y[rows]):
                 path = ridge_path(X[rows], Y[rows], ridges=ridges, groups=groups[rows], kind=kind)
                 found.append((path.loss[path.best], _error(path, path.best)))
         if found:

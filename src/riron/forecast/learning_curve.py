@@ -18,7 +18,7 @@ from ..checks import as_matrix, as_targets, as_vector
 from ..errors import InputError
 from ..lab.progress import Progress
 from ..theory.learning_curve import collapse
-from .extrapolation import FEW, FRACTIONS, Extrapolation, extrapolate
+from .extrapolation import FEW, FRACTIONS, Extrapolation, extrapolate, learnable
 
 SUBSETS = (8, 6, 4, 4)  # random subsets of each
 DRAWS = 4  # random quarters and halves in the backtest
@@ -65,7 +65,8 @@ def learning_curve(
       test_error_low, test_error_high. Over `backtest`: backtest_from, backtest_to (rows), backtest_forecast,
       backtest_low, backtest_high, backtest_power_law, backtest_truth (the leave-one-out loss of all rows), for classes
       backtest_error, backtest_error_low, backtest_error_high, backtest_error_truth. Attributes: warnings (a JSON list
-      of sentences), ridge and loss_at_hand (the leave-one-out optimum at n), at_cap (0 or 1), level, kind.
+      of sentences), ridge and loss_at_hand (the leave-one-out optimum at n), at_cap (0 or 1), power_law
+      (floor, scale and exponent of the fit before it is made to pass through the loss at hand), level, kind.
 
     Raises:
       InputError: values that are not finite, shapes that differ, n < 10, constant targets or features, sizes, level,
@@ -93,9 +94,10 @@ def learning_curve(
         back = []
         for origin in origins:
             rows = rng.permutation(n)[:origin]
-            if not np.any(Y[rows].std(axis=0)):
-                continue
-            back.append((origin, extrapolate(X[rows], Y[rows], np.array([n]), groups=groups[rows], **common)))
+            if learnable(X[rows], Y[rows]):
+                back.append((origin, extrapolate(X[rows], Y[rows], np.array([n]), groups=groups[rows], **common)))
+            else:
+                bar.advance(1 + sum(subsets))
 
     wide = norm.ppf((1 + level) / 2)
     data = _variables(whole, "n_samples", wide, "test_loss", "test_error", kind)
@@ -108,6 +110,7 @@ def learning_curve(
         "ridge": float(whole.path.ridge[whole.path.best]),
         "loss_at_hand": float(whole.path.loss[whole.path.best]),
         "at_cap": int(whole.at_cap.any()),
+        "power_law": [np.nan] * 3 if whole.law is None else list(whole.law),
         "warnings": json.dumps(warnings, ensure_ascii=False),
     }
     return xr.Dataset(data, {"n_samples": sizes}, attrs)
@@ -127,8 +130,8 @@ def _variables(found, dim, wide, loss, error, kind) -> dict:
 
 def _backtest(back, path, wide, kind) -> dict:
     """The backtest's variables: each draw forecasts the loss of all rows."""
-    first = {name: np.array([getattr(found, name)[0] for _, found in back]) for name in Extrapolation._fields[:-1]}
-    stacked = Extrapolation(**first, path=path)
+    first = {name: np.array([getattr(found, name)[0] for _, found in back]) for name in Extrapolation._fields[:-2]}
+    stacked = Extrapolation(**first, law=None, path=path)
     data = _variables(stacked, "backtest", wide, "backtest_forecast", "backtest_error", kind)
     data = {name.replace("backtest_forecast_", "backtest_"): value for name, value in data.items()}
     data["backtest_power_law"] = ("backtest", stacked.power_law)
@@ -143,7 +146,8 @@ def _backtest(back, path, wide, kind) -> dict:
 def _warnings(X, Y, kind, groups, sizes, whole, back) -> list[str]:
     """Sentences that say where forecasts are known to be poor; thresholds from the backtest on real tables."""
     n, path, said = len(X), whole.path, []
-    loss, steep = path.loss[path.best], np.log(path.loss[path.best] / collapse(path, np.array([4.0 * n])).loss[0])
+    loss, far = path.loss[path.best], collapse(path, np.array([4.0 * n])).loss[0]
+    rest = min(far / loss, 1.0 if whole.law is None else whole.law(4 * n) / whole.law(n))
     luck = path.loss_sd[path.best] / np.sqrt(n) / loss
     copies = n - len(np.unique(groups))
     if copies:
@@ -152,7 +156,7 @@ def _warnings(X, Y, kind, groups, sizes, whole, back) -> list[str]:
         said.append(f"{n} rows are too few (under {FEW}) for a power law; the theory stands alone, unchecked.")
     if sizes[-1] > 4 * n + 1:
         said.append(f"{sizes[-1]} rows are over 4 times the {n} at hand; forecasts were never checked that far out.")
-    if n < 200 and steep > STEEP:
+    if n < 200 and -np.log(rest) > STEEP:
         said.append(f"With {n} rows the curve still falls steeply; forecasts from so few are often 20 % off.")
     smaller = _smaller_class(Y, kind)
     if smaller is not None and smaller < 10:
@@ -187,7 +191,7 @@ def _smaller_class(Y, kind) -> int | None:
 def _rare_columns(X: np.ndarray) -> int:
     """How many columns have two values of which one stands in fewer than 1 % of the rows."""
     low, high = X.min(axis=0), X.max(axis=0)
-    at_low, at_high = np.sum(X == low, axis=0), np.sum(X == high, axis=0)
+    at_low, at_high = np.equal(X, low).sum(axis=0), np.equal(X, high).sum(axis=0)
     return int(np.count_nonzero((at_low + at_high == len(X)) & (np.minimum(at_low, at_high) < 0.01 * len(X))))
 
 

@@ -40,6 +40,7 @@ def fit_power_law(sizes: np.ndarray, losses: np.ndarray) -> PowerLaw:
     s11, s12, s22 = (one * one).sum(1), (one * power).sum(1), (power * power).sum(1)
     t1, t2 = one.sum(1), power.sum(1)
     determinant = s11 * s22 - s12**2
+    determinant = np.where(determinant > 0, determinant, np.inf)
     floor, scale = (s22 * t1 - s12 * t2) / determinant, (s11 * t2 - s12 * t1) / determinant
     scale = np.where(floor < 0, t2 / s22, scale)
     floor = np.where(floor < 0, 0.0, floor)

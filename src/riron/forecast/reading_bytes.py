@@ -1,4 +1,4 @@
-"""The bytes of a file, or of standard input: looked at before they are read, counted while they are, never unpickled."""
+"""The bytes of a file or of standard input: looked at before they are read, counted meanwhile, never unpickled."""
 
 import gzip
 import re
@@ -178,4 +178,6 @@ def _counted(stream, name: str, max_bytes: int) -> tuple[bytes, str]:
 
 
 def _too_long(name: str, max_bytes: int) -> InputError:
-    return InputError(f"{name} holds more than the limit of {size(max_bytes)}", do="pass fewer rows, or raise max_bytes")
+    return InputError(
+        f"{name} holds more than the limit of {size(max_bytes)}", do="pass fewer rows, or raise max_bytes"
+    )

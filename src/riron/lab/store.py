@@ -2,7 +2,7 @@
 
 A file is an NPZ of fixed bytes (no pickle) and the SHA-256 of those bytes. It is whole or absent: a file that was cut
 short or changed is found when it is read, moved aside as `.damaged` and computed again. Two runs may write into one
-folder: they write the same bytes under the same names. A folder made by another version holds other keys and loses none.
+folder: they write the same bytes under the same names. A folder made by another version holds other keys.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ class Store:
             write_bytes(path, body + hashlib.sha256(body).digest())
         except OSError as error:
             raise _unwritable(path.parent, error) from None
-        self._failed(address).unlink(missing_ok=True)
+        self.forget_failure(address)
         return path
 
     def get(self, address: str) -> Record:
@@ -103,8 +103,16 @@ class Store:
 
     def fail(self, address: str, error: str) -> None:
         """Record, in one sentence, why a task has no result. The address stays missing, so a later run tries again."""
-        self.path(address).parent.mkdir(exist_ok=True)
-        write_text(self._failed(address), as_json({"error": error}))
+        path = self._failed(address)
+        try:
+            path.parent.mkdir(exist_ok=True)
+            write_text(path, as_json({"error": error}))
+        except OSError as reason:
+            raise _unwritable(path.parent, reason) from None
+
+    def forget_failure(self, address: str) -> None:
+        """Remove the record of a failure, before the task is tried again."""
+        self._failed(address).unlink(missing_ok=True)
 
     def failure(self, address: str) -> str | None:
         """Why a task has no result, if it failed."""

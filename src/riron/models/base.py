@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 Params = Any
@@ -13,8 +14,13 @@ Params = Any
 
 
 def to_real(value: ArrayLike) -> jax.Array:
-    """A strongly typed real array: a Python float in a Module is static under jit and would recompile for every value."""
+    """A strongly typed real array; a Python float in a Module is static under jit and recompiles for every value."""
     return jnp.asarray(value, jnp.result_type(float))
+
+
+def is_known(value: ArrayLike) -> bool:
+    """Whether the values are at hand: inside a traced function they are not, and cannot be checked."""
+    return not isinstance(value, Tracer)
 
 
 class Model(eqx.Module):

@@ -4,7 +4,6 @@ from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from ..errors import InputError
@@ -95,9 +94,10 @@ class TwoLayer(Model):
 
     def weights(self, params: Layers) -> tuple[jax.Array, jax.Array]:
         """Both layers (w, a) in the units of the formula, frozen ones included."""
-        first = self.trained_unit * params.first if self.first is None else self.first
-        second = self.trained_unit * params.second if self.second is None else self.second
-        return first, second  # pyright: ignore[reportReturnType]
+        first = self.first if params.first is None else self.trained_unit * params.first
+        second = self.second if params.second is None else self.trained_unit * params.second
+        assert first is not None and second is not None
+        return first, second
 
     def __call__(self, params: Layers, X: jax.Array) -> jax.Array:
         first, second = self.weights(params)

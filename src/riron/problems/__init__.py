@@ -2,10 +2,13 @@
 
 from . import covariances, losses
 from .arrays import Table, from_arrays
-from .base import Data, FiniteSum, Law, Objective, OnePass, Problem, Stream
+from .base import Composed, Data, FiniteSum, Law, Objective, OnePass, Problem, Stream
 from .least_squares import GaussianLinear, LeastSquares
+from .teacher import TeacherLaw
+from .teacher_student import TeacherStudent
 
 __all__ = [
+    "Composed",
     "Data",
     "FiniteSum",
     "GaussianLinear",
@@ -16,6 +19,8 @@ __all__ = [
     "Problem",
     "Stream",
     "Table",
+    "TeacherLaw",
+    "TeacherStudent",
     "covariances",
     "from_arrays",
     "losses",

@@ -37,8 +37,14 @@ class Table(Problem):
     test: Data | None
     model: Model
     loss: Loss = eqx.field(static=True)
-    ridge: jax.Array = eqx.field(converter=to_real)
+    ridge: jax.Array
     mistakes: Mistakes | None = eqx.field(static=True)
+
+    def __init__(
+        self, data: Data, test: Data | None, model: Model, loss: Loss, ridge: ArrayLike, mistakes: Mistakes | None
+    ):
+        self.data, self.test, self.model, self.loss = data, test, model, loss
+        self.ridge, self.mistakes = to_real(ridge), mistakes
 
     @property
     def law(self) -> Rows:
@@ -122,7 +128,7 @@ def from_arrays(
         test=test,
         model=Linear(features.shape[1], outputs) if model is None else model,
         loss=loss,
-        ridge=to_real(as_positive(ridge, "ridge", zero=True)),
+        ridge=as_positive(ridge, "ridge", zero=True),
         mistakes=mistakes_for(targets, loss),
     )
 
@@ -130,5 +136,7 @@ def from_arrays(
 def _rows(X: ArrayLike, y: ArrayLike, X_name: str, y_name: str) -> tuple[np.ndarray, np.ndarray]:
     features, targets = as_matrix(X, X_name), as_array(y, y_name, ndim=(1, 2))
     if len(features) != len(targets):
-        raise InputError(f"{y_name} has {len(targets)} rows and {X_name} has {len(features)}", do="pass one target a row")
+        raise InputError(
+            f"{y_name} has {len(targets)} rows and {X_name} has {len(features)}", do="pass one target a row"
+        )
     return features, targets

@@ -7,8 +7,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from ..models.base import Model, Params
-from .losses import Loss
+from ..errors import InputError
+from ..models.base import Model, Params, to_real
+from .losses import Loss, to_loss
 from .sampling import uniform_index
 
 
@@ -132,7 +133,19 @@ class Problem(eqx.Module):
     def objective(self, data: Any) -> Objective:
         """The sum over given data, a pair (X, y)."""
         X, y = data
-        return FiniteSum(X, y, self.model, self.loss, self.ridge)
+        self.check(X, y)
+        return FiniteSum(X=X, y=y, model=self.model, loss=self.loss, ridge=self.ridge)
+
+    def check(self, X: jax.Array, y: jax.Array) -> None:
+        """InputError unless the model takes X and gives one output for each target; looks at shapes only."""
+        try:
+            outputs = jax.eval_shape(lambda X: self.model(self.model.init(jax.random.key(0)), X), X)
+        except TypeError:
+            raise InputError(
+                f"the model does not take X of shape {X.shape}", do="make the features fit the model"
+            ) from None
+        if outputs.shape != y.shape:
+            raise InputError(f"the model's outputs have shape {outputs.shape} and the targets y have {y.shape}")
 
     def initial(self, key: jax.Array) -> Params:
         """Parameters at the start."""
@@ -147,6 +160,22 @@ class Problem(eqx.Module):
         return {}
 
 
+class Composed(Problem):
+    """Any law, model, loss and ridge put together; it measures train_loss.
+
+    Args:
+      law: the law of the data.
+      model: what learns.
+      loss: a name or a function loss(f, y) of one sample.
+      ridge: penalty ridge x the model's penalty in the training objective.
+    """
+
+    law: Law
+    model: Model
+    loss: Loss = eqx.field(static=True, converter=to_loss, default="squared")
+    ridge: jax.Array = eqx.field(converter=to_real, default=0.0)
+
+
 class OnePass(Problem):
     """A problem in which every sample is used once: its objective is a stream of fresh samples.
 
@@ -157,6 +186,9 @@ class OnePass(Problem):
     """
 
     problem: Problem
+
+    def __init__(self, problem: Problem):
+        self.problem = problem
 
     @property
     def law(self) -> Law:
@@ -184,7 +216,7 @@ class OnePass(Problem):
         return ()
 
     def objective(self, data: Any = ()) -> Objective:
-        return Stream(self.law, self.model, self.loss, self.ridge)
+        return Stream(law=self.law, model=self.model, loss=self.loss, ridge=self.ridge)
 
     def initial(self, key: jax.Array) -> Params:
         return self.problem.initial(key)

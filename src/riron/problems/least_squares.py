@@ -2,14 +2,14 @@
 
 from typing import ClassVar
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from ..checks import as_positive, as_vector
 from ..errors import InputError
-from ..models.base import to_real
+from ..models.base import is_known, to_real
 from ..models.linear import Linear
 from . import losses
 from .base import Data, Law, Problem
@@ -42,16 +42,23 @@ class LeastSquares(Problem):
       ridge: penalty ridge |w|^2 / 2 in the training objective, units of feature^2.
     """
 
-    spectrum: jax.Array = eqx.field(converter=to_real)
-    signal: jax.Array = eqx.field(converter=to_real)
-    label_noise: jax.Array = eqx.field(converter=to_real, default=0.0)
-    ridge: jax.Array = eqx.field(converter=to_real, default=0.0, kw_only=True)
+    spectrum: jax.Array
+    signal: jax.Array
+    label_noise: jax.Array
+    ridge: jax.Array
     loss: ClassVar[losses.Loss] = staticmethod(losses.squared)
 
-    def __check_init__(self):
-        spectrum, signal = as_vector(self.spectrum, "spectrum"), as_vector(self.signal, "signal")
-        if len(spectrum) != len(signal):
-            raise InputError(f"spectrum has {len(spectrum)} entries and signal {len(signal)}", do="give one signal each")
+    def __init__(self, spectrum: ArrayLike, signal: ArrayLike, label_noise: ArrayLike = 0.0, *, ridge: ArrayLike = 0.0):
+        self.spectrum, self.signal = to_real(spectrum), to_real(signal)
+        self.label_noise, self.ridge = to_real(label_noise), to_real(ridge)
+        if self.spectrum.ndim != 1 or self.spectrum.shape != self.signal.shape:
+            raise InputError(
+                f"spectrum has shape {self.spectrum.shape} and signal {self.signal.shape}", do="give one signal each"
+            )
+        if not all(map(is_known, (self.spectrum, self.signal, self.label_noise, self.ridge))):
+            return
+        spectrum = as_vector(self.spectrum, "spectrum")
+        as_vector(self.signal, "signal")
         if spectrum.min() < 0:
             raise InputError(f"spectrum has a negative eigenvalue {spectrum.min():g} at position {np.argmin(spectrum)}")
         as_positive(float(self.label_noise), "label_noise", zero=True)

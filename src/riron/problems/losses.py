@@ -59,5 +59,7 @@ def to_loss(value: str | Loss) -> Loss:
     if callable(value):
         return value
     if value not in LOSSES:
-        raise InputError(f"no loss is called '{value}'", why=nearest(value, LOSSES), do=f"known are {', '.join(LOSSES)}")
+        raise InputError(
+            f"no loss is called '{value}'", why=nearest(value, LOSSES), do=f"known are {', '.join(LOSSES)}"
+        )
     return LOSSES[value]

@@ -2,20 +2,21 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, get_args, get_type_hints
 
 import numpy as np
 
 from ..checks import nearest
 from ..errors import InputError
 from ..lab.addressing import cast
+from ..lab.verdict.base import Claim
+from .reading import check_range, unknown_parameter
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from ..lab.verdict.base import Claim
     from .result import Result
 
 
@@ -47,7 +48,7 @@ class Study(ABC):
     cites: ClassVar[tuple[str, ...]] = ()  # keys of references.bib
     version: ClassVar[int] = 1  # raised by hand when the dots would come out differently: kept results become void
     sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}  # quick and paper: the sequence of sizes, smallest first
-    compare: ClassVar[tuple["Claim", ...]] = ()
+    compare: ClassVar[tuple[Claim, ...]] = ()
     mutations: ClassVar[Mapping[str, Any]] = {}  # keyword of the theory -> factor, or lab.verdict.Instead(value)
     diagram: ClassVar[Mapping[str, Any]] = {}  # what `riron.sweep` draws: over, parameters, observable, boundary
 
@@ -57,12 +58,8 @@ class Study(ABC):
         types = get_type_hints(type(self))
         for entry in fields(self):
             kind, value = types[entry.name], cast(getattr(self, entry.name), types[entry.name], entry.name)
-            low, high = entry.metadata["low"], entry.metadata["high"]
-            if low is None and value not in kind.__args__:
-                words = ", ".join(kind.__args__)
-                raise InputError(f"{entry.name} must be one of {words}, got {value!r}", do=nearest(str(value), kind.__args__))
-            if low is not None and not low <= value <= high:  # also refuses nan
-                raise InputError(f"{entry.name}={value} is outside [{low}, {high}]: {entry.metadata['meaning']}")
+            choices = get_args(kind)  # of a Literal; empty for numbers
+            check_range(entry.name, value, *(entry.metadata[key] for key in ("low", "high", "meaning")), choices)
             object.__setattr__(self, entry.name, value)
 
     @abstractmethod
@@ -80,7 +77,7 @@ class Study(ABC):
             raise InputError(f"{self.name()} has no size '{size}'; it has {known}", do=nearest(size, self.sizes))
         return tuple(self.sizes[size])
 
-    def claims(self) -> Sequence["Claim"]:
+    def claims(self) -> Sequence[Claim]:
         """The kinds of claim, where they depend on the parameters."""
         return self.compare
 
@@ -90,9 +87,13 @@ class Study(ABC):
 
     def observe(self, dataset: "xr.Dataset") -> "xr.Dataset":
         """The numbers of one setting that a phase diagram shows: the compared variables at the end of the record."""
-        names = [claim.variable for claim in self.claims()]  # type: ignore[attr-defined]
+        names = [claim.variable for claim in self.claims()]
         last = {axis: -1 for axis in dataset[names].dims if axis != "seed"}
         return dataset[names].isel(last).reset_coords(drop=True)
+
+    def boundary(self, over: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], str] | None:
+        """Where theory puts a change of regime in the plane of two parameters: coordinates by parameter, and its name."""
+        return None
 
     def run(self, size: str = "quick", *, seeds: int | None = None, **options: Any) -> "Result":
         """Simulates, predicts and judges; see `riron.run` for the options."""
@@ -115,45 +116,8 @@ class Study(ABC):
         known = [entry.name for entry in fields(cls)]
         for key in parameters:
             if key not in known:
-                has = f"it has {', '.join(known)}"
-                raise InputError(f"{cls.name()} has no parameter '{key}'; {has}", do=nearest(key, known))
+                raise unknown_parameter(cls.name(), key, known)
         return cls(**parameters)
-
-    @classmethod
-    def from_text(cls, settings: Sequence[str]) -> dict[str, Any]:
-        """Parameters from `key=value` texts, each read as its declared type."""
-        types, values = get_type_hints(cls), {}
-        known = [entry.name for entry in fields(cls)]
-        for setting in settings:
-            key, equals, text = setting.partition("=")
-            key = key.strip().replace("-", "_")
-            if not equals:
-                raise InputError(f"--set {setting} has no value", do="write --set key=value")
-            if key in values:
-                raise InputError(f"--set gives {key} twice", do="give it once")
-            values[key] = read_as(types[key], text.strip(), key) if key in known else text
-        return values
-
-    @classmethod
-    def defaults(cls) -> dict[str, Any]:
-        """Names and default values of the parameters."""
-        return {entry.name: entry.default for entry in fields(cls) if entry.default is not MISSING}
-
-
-def read_as(kind: Any, text: str, name: str) -> Any:
-    """A number, truth value or word from the text of the command line."""
-    if kind is bool:
-        words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-        if text.lower() not in words:
-            raise InputError(f"{name} must be true or false, got '{text}'")
-        return words[text.lower()]
-    if kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            whole = "whole " if kind is int else ""
-            raise InputError(f"{name} must be a {whole}number, got '{text}'") from None
-    return text
 
 
 def evaluate(call: partial) -> "xr.Dataset":

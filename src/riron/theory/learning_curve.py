@@ -14,7 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-CAP = 0.3  # above this df2/n0 the collapse divides by a small, badly known 1 - df2/n0 (measured: it fails from 0.5)
+from ..errors import InputError
+
+CAP, CAP_OF_NUMBERS = 0.3, 0.6  # largest df2/n0 believed: beyond, T hangs on a small 1 - df2/n0 that is badly known
 BLOCK = 4_000_000  # leave-one-out residuals held at once
 
 
@@ -88,6 +90,9 @@ def ridge_path(
     Returns:
       RidgePath, without the ridges at which the sample is interpolated (1 - df1/n < 1e-4).
 
+    Raises:
+      InputError: if that leaves no ridge.
+
     Source: Allen 1974 for the leave-one-out residual (y - f)_i / (1 - H_ii); its form for a group of copies is
       Sherman-Morrison on (I - H_gg)^-1.
     """
@@ -107,6 +112,9 @@ def ridge_path(
     copies, of = _copies(groups, n)
     left = 1 - copies[:, None] * leverage
     keep = np.flatnonzero((u >= 1e-4) & np.isfinite(df2) & (df2 >= 0) & (left.min(axis=0) > 1e-9))
+
+    if not len(keep):
+        raise InputError("at every ridge given, ridge regression interpolates the rows", do="give larger ridges")
 
     moments = Z.T @ (Y - mean) / m
     loss, sd, top, error = (np.empty(len(keep)) for _ in range(4))
@@ -138,7 +146,7 @@ def ridge_path(
     )
 
 
-def collapse(path: RidgePath, sizes: np.ndarray, *, cap: float = CAP) -> Collapse:
+def collapse(path: RidgePath, sizes: np.ndarray, *, cap: float | None = None) -> Collapse:
     """Forecast the loss of tuned ridge at larger samples: min over kappa of T(kappa) / (1 - df2(kappa)/n).
 
     T(kappa) = loo(kappa) (1 - df2(kappa)/n0). The free intercept is one more degree of freedom. At n0 this is the
@@ -147,10 +155,16 @@ def collapse(path: RidgePath, sizes: np.ndarray, *, cap: float = CAP) -> Collaps
     Args:
       path: of the n0 rows at hand.
       sizes: (S,) numbers of samples, >= n0.
-      cap: largest df2/n0 at which the path is believed.
+      cap: largest df2/n0 at which the path is believed. Default 0.3 for classes; for numbers, whose noise is often
+        low, the leave-one-out optimum's where that is larger, up to 0.6 (measured on columns of real tables forecast
+        from the others, four times 100 to 400 rows: mean |log(forecast/truth)| 0.149, against 0.184 at 0.3; for
+        classes this loses).
     """
     sizes = np.asarray(sizes, dtype=float)
+    if cap is None:
+        cap = CAP if path.error is not None else float(np.clip(path.df2[path.best] / path.n, CAP, CAP_OF_NUMBERS))
     believed = np.flatnonzero(path.df2 / path.n <= cap)
+    believed = believed if len(believed) else np.array([0])  # all too small: the largest is the least bad
     df2 = path.df2[believed] + 1
     bare = path.loss[believed] * (1 - df2 / path.n)
     risk = bare / (1 - df2 / sizes[:, None])

@@ -45,8 +45,9 @@ class Averages(NamedTuple):
 def initial(data: Arrays) -> Epoch:
     p, k = len(data.h), len(data.test_curvature.full)
     rows, outputs = data.targets.shape
-    dtype = data.h.dtype
-    return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, dtype), jnp.zeros((rows, outputs, p), dtype))
+    # The contributions are the bulk of memory and work, and a correction of relative size 1/n: float32 is plenty.
+    contributions = jnp.zeros((rows, outputs, p), jnp.float32)
+    return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, data.h.dtype), contributions)
 
 
 def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
@@ -55,7 +56,7 @@ def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
     # Just before an epoch ends all of it is done (1), not none of it (0); where it begins D = 0 and nothing depends on it.
     done = (jnp.mod(time - 1, steps_per_epoch) + 1).astype(rows.dtype) / steps_per_epoch.astype(rows.dtype)
 
-    own = jnp.einsum("sp,skp->sk", rows, D)
+    own = jnp.einsum("sp,skp->sk", rows.astype(D.dtype), D).astype(rows.dtype)
     r = rows @ at.mean - data.targets
     R = r + own
     visited = spread(data, D, k)
@@ -73,7 +74,7 @@ def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
 
     scatter = block.gram(rows, k, weights * (F - mean_F))
     noise = scatter.map(lambda a, b, c: a + mean_F * b - c, data.curvature(k), block.gram(G.T, k))
-    travelled = jnp.einsum("skp,sk->sp", D, own) / done
+    travelled = jnp.einsum("skp,sk->sp", D, own.astype(D.dtype)).astype(rows.dtype) / done
     kick = block.gram(rows, k, weights, travelled)
     return Averages(R + own, pull, noise, Block(kick.full + kick.full.T, 2 * kick.diagonal), visited)
 
@@ -81,9 +82,10 @@ def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
 def spread(data: Arrays, D: jax.Array, k: int) -> Block:
     """sum_i (D_i - mean D)(D_i - mean D)^T over all n rows and all outputs."""
     rows, outputs, p = D.shape
-    mean = jnp.einsum("s,skp->kp", data.weights, D)
-    scatter = block.gram(D.reshape(rows * outputs, p), k, jnp.repeat(data.weights, outputs))
-    return scatter.map(lambda a, b: data.n * (a - b), block.gram(mean, k))
+    weights = data.weights.astype(D.dtype)
+    mean = jnp.einsum("s,skp->kp", weights, D)
+    scatter = block.gram(D.reshape(rows * outputs, p), k, jnp.repeat(weights, outputs))
+    return scatter.map(lambda a, b: data.n * (a - b).astype(data.h.dtype), block.gram(mean, k))
 
 
 def propagate(data: Arrays, setting: Setting, time, d, at: Epoch, source: Averages, slope: Averages) -> Epoch:
@@ -93,8 +95,12 @@ def propagate(data: Arrays, setting: Setting, time, d, at: Epoch, source: Averag
     mean = setting.mean_path(data, eta, d, at.mean, source.pull, slope.pull)
 
     w = powers(eta * (data.h + setting.ridge), d)
-    given = w.first * source.amplitude[:, :, None] + w.second * slope.amplitude[:, :, None]
-    contributions = w.decay * at.contributions + (eta / data.n) * data.rows[:, None, :] * given
+    decay, first, second, scaled, amplitude, change = (
+        x.astype(at.contributions.dtype)
+        for x in (w.decay, w.first, w.second, eta / data.n * data.rows, source.amplitude, slope.amplitude)
+    )
+    given = first * amplitude[:, :, None] + second * change[:, :, None]
+    contributions = decay * at.contributions + scaled[:, None, :] * given
 
     L = setting.covariance_rates(data, eta, eta_squared, k)
 

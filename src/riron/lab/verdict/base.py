@@ -7,7 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from .curves import HEAVY, Curve, place_text, plain
+from .curves import Curve, place_text, plain
+from .statistics import heavy, heavy_limit
+
+HEAVY_SHARE = 0.25  # of the points may be heavy-tailed, while the others decide
 
 
 @dataclass(frozen=True)
@@ -49,21 +52,28 @@ class Finding:
 
 
 def unmendable(curves: Sequence[Curve], skewness: np.ndarray, points: Sequence[dict]) -> Finding | None:
-    """Diverged seeds or heavy tails: then a mean and its error bar say nothing, whatever the t."""
+    """Diverged seeds, or heavy tails at more than a quarter of the points: then a mean has no error bar."""
     lost = diverged(curves)
     if lost:
         total = max(len(curve.seeds) for curve in curves)
         names = ", ".join(map(str, lost[:8])) + (", ..." if len(lost) > 8 else "")
         text = f"{len(lost)} of {total} seeds diverged ({names}): a mean over the survivors is no mean"
         return Finding("inconclusive", text, cure="a stable setting")
-    if skewness.size and np.abs(skewness).max() > HEAVY:
+    seeds = max(len(curve.seeds) for curve in curves)
+    if heavy(skewness, seeds).mean() > HEAVY_SHARE:
         k = int(np.abs(skewness).argmax())
-        text = (
-            f"heavy tails: the mean is carried by few runs (skewness {skewness[k]:.1f}{place_text(points[k])}; "
-            f"beyond {HEAVY:g} no error bar of a mean can be trusted)"
-        )
-        return Finding("inconclusive", text, cure="a setting further from the stability edge")
+        return heavy_tails(float(np.quantile(np.abs(skewness), 1 - HEAVY_SHARE)), seeds, points[k])
     return None
+
+
+def heavy_tails(skewness: float, seeds: int, point: dict) -> Finding:
+    """Inconclusive because few runs carry the mean; more seeds help as long as the skewness does not grow with them."""
+    needed = max(int(np.ceil((4 * skewness) ** 2)), seeds + 1)
+    text = (
+        f"heavy tails: the mean is carried by few runs (skewness {skewness:.1f}{place_text(point)}, "
+        f"{seeds} seeds bear {heavy_limit(seeds):.2g}); about {needed} seeds would tell"
+    )
+    return Finding("inconclusive", text, seeds=needed, cure="more seeds, or a setting further from the stability edge")
 
 
 def diverged(curves: Sequence[Curve]) -> list:

@@ -13,7 +13,6 @@ from ...errors import InputError
 
 FEWEST_SEEDS = 4
 MOST_TOLERANCE = 0.1
-HEAVY = 2.0
 
 Datasets = Mapping[Any, xr.Dataset]
 
@@ -36,7 +35,7 @@ class Curve:
     @property
     def finite(self) -> np.ndarray:
         """(K,) whether every seed is finite there: a mean over the survivors is no mean."""
-        return np.isfinite(self.dots).all(axis=0)
+        return np.asarray(np.isfinite(self.dots).all(axis=0))
 
     @property
     def diverged(self) -> list:
@@ -65,7 +64,9 @@ def read(variable: str, size: Any, dots: xr.Dataset, line: xr.Dataset | None = N
     here = "" if size is None else f" at size {plain(size)}"
     runs = pick(dots, variable, f"the dots{here}")
     if "seed" not in runs.dims:
-        raise InputError(f"the dots of {variable}{here} have no dimension 'seed' (they have {', '.join(runs.dims)})")
+        raise InputError(
+            f"the dots of {variable}{here} have no dimension 'seed' (they have {', '.join(map(str, runs.dims))})"
+        )
     if runs.sizes["seed"] < FEWEST_SEEDS:
         raise InputError(
             f"{runs.sizes['seed']} seeds of {variable}{here} give no error bar",
@@ -152,10 +153,10 @@ def align(runs: xr.DataArray, theory: xr.DataArray, variable: str, here: str) ->
 
 def refuse_not_finite(theory: xr.DataArray, variable: str, here: str, name: str | None) -> None:
     """InputError that names the theory function and the first record point where the line is not finite."""
-    bad = np.argwhere(~np.isfinite(np.asarray(theory, dtype=np.float64)))
+    values = np.asarray(theory, dtype=np.float64).reshape(-1)
+    bad = np.flatnonzero(~np.isfinite(values))
     if len(bad):
-        index = dict(zip(theory.dims, bad[0], strict=True))
-        value, place = float(theory[index]), points_of(theory[index])[0]
+        value, place = values[bad[0]], points_of(theory)[bad[0]]
         raise InputError(
             f"the line of {variable}{here}{f' by {name}' if name else ''} is {value}{place_text(place)}"
             + (f" and at {len(bad) - 1} more points" if len(bad) > 1 else ""),
@@ -206,7 +207,8 @@ def points_of(array: xr.DataArray) -> list[dict]:
 
 def place_text(point: dict) -> str:
     """` at epoch=2, size=64` for a sentence, or nothing."""
-    return " at " + ", ".join(f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in point.items()) if point else ""
+    parts = [f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in point.items()]
+    return " at " + ", ".join(parts) if parts else ""
 
 
 def plain(value: Any) -> Any:

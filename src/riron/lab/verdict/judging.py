@@ -12,7 +12,7 @@ from .curves import Datasets, as_datasets, plain
 def judge(
     claims: Claim | Sequence[Claim],
     dots: Datasets | xr.Dataset,
-    line: Datasets | xr.Dataset,
+    line: Datasets | xr.Dataset | None = None,
     *,
     alpha: float = 1e-4,
     looks: int = 1,
@@ -22,7 +22,8 @@ def judge(
     Args:
       claims: one claim or several (Equal, Below, Rate, Ordered, Vanishes).
       dots: {size: Dataset with dims (seed, record)}, or one Dataset where there is one size.
-      line: {size: Dataset with dims (record)} with the same sizes and coordinates; it may hold `<variable>_stderr`,
+      line: {size: Dataset with dims (record)} with the same sizes and coordinates (None where every claim speaks of
+        the dots alone); it may hold `<variable>_stderr`,
         `<variable>_stderr_df` (degrees of freedom of that error) and `<variable>_tolerance` (relative). Its attribute
         `theory` names the function in messages.
       alpha: probability that a true theory fails, over all claims and points together.
@@ -42,8 +43,9 @@ def judge(
         raise InputError(f"alpha={alpha} is outside (0, 1)", do="give the false-alarm rate of the whole study")
     if not looks >= 1:
         raise InputError(f"looks={looks} must be a whole number >= 1")
-    measured, predicted = as_datasets(dots, "dots"), as_datasets(line, "line")
-    if any(claim.needs_line for claim in claims) and list(measured) != list(predicted):
+    wanted = any(claim.needs_line for claim in claims)
+    measured, predicted = as_datasets(dots, "dots"), as_datasets(line or {}, "line") if wanted else {}
+    if wanted and list(measured) != list(predicted):
         raise InputError(
             f"the dots have the sizes {plain(list(measured))} and the line has {plain(list(predicted))}",
             do="give both at the same sizes",
@@ -58,7 +60,7 @@ def judge(
     needed = [comparison["seeds_that_would_decide"] for comparison in decisive]
     return {
         "verdict": verdict,
-        "reason": "; ".join(dict.fromkeys(f"{c['variable']}: {c['reason']}" for c in decisive)),
+        "reason": "; ".join(f"{c['variable']}: {c['reason']}" for c in decisive),
         "seeds_that_would_decide": None if verdict != "inconclusive" or None in needed else max(needed),
         "seeds": max(len(curve.seeds) for found in curves for curve in found),
         "sizes": [plain(size) for size in measured if size is not None],

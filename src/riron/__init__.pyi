@@ -1,0 +1,14 @@
+from . import dynamics as dynamics
+from . import forecast as forecast
+from . import lab as lab
+from . import models as models
+from . import problems as problems
+from . import studies as studies
+from . import theory as theory
+from ._version import __version__ as __version__
+from .errors import InputError as InputError
+from .studies.citations import cite as cite
+from .studies.result import Result as Result
+from .studies.running import run as run
+from .studies.sweeping import Sweep as Sweep
+from .studies.sweeping import sweep as sweep

@@ -1,0 +1,108 @@
+"""The command line: `riron list, show, cite, run, sweep, check, forecast`. Commands import what they need when called."""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from .. import __version__
+from ..errors import InputError
+from . import forecast, studies
+
+USAGE, BUG, STOPPED = 2, 70, 130
+
+# Typer carries its own copy of Click since 0.2x and Click's own before; both say what was wrong by this class.
+ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+app = typer.Typer(
+    name="riron",
+    help="The theory of learning, made to run: forecast your training, and see theorems as dots and a line.",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+app.command("list")(studies.list_studies)
+app.command("show")(studies.show)
+app.command("cite")(studies.cite)
+app.command("run")(studies.run)
+app.command("sweep")(studies.sweep)
+app.command("check")(studies.check)
+app.command("forecast", cls=forecast.ForecastCommand)(forecast.forecast)
+
+
+def print_version(asked: bool) -> None:
+    """Prints the version and leaves."""
+    if asked:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Shows the help if no command is given."""
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0, 1 fails, 2 usage, 3 inconclusive, 70 a bug of ours, 130 stopped."""
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _stop)
+    sys.exit(answer(lambda: app(None if arguments is None else list(arguments), standalone_mode=False)))
+
+
+def answer(command: Callable[[], Any]) -> int:
+    """The exit status of a command; what went wrong becomes one sentence on stderr."""
+    try:
+        return int(command() or 0)
+    except InputError as error:
+        return _say(f"error: {error}", USAGE)
+    except ClickError as error:
+        return _say(f"error: {error.format_message()}", USAGE)
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _say(f"stopped; {error}" if str(error) else "stopped", STOPPED)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        sys.stdout = None
+        return 0
+    except MemoryError as error:
+        return _say(f"error: this machine has too little memory ({error}); use a smaller size", USAGE)
+    except Exception as error:  # noqa: BLE001  whatever else escapes is our bug, and must not look like a verdict
+        return _say(f"error: riron has a bug ({type(error).__name__}); the details are in {_log()}", BUG)
+
+
+def _say(sentence: str, status: int) -> int:
+    print(sentence, file=sys.stderr)
+    return status
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _log() -> str:
+    """Writes the traceback of the present exception to a file and returns its path."""
+    import platform
+    import tempfile
+    import time
+    import traceback
+    from pathlib import Path
+
+    import platformdirs
+
+    text = f"riron {__version__}, Python {platform.python_version()}, {platform.platform()}\n{traceback.format_exc()}"
+    name = time.strftime("crash-%Y%m%d-%H%M%S.log")
+    for folder in (platformdirs.user_log_dir("riron", appauthor=False), tempfile.gettempdir()):
+        try:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        except OSError:
+            continue
+        return str(Path(folder) / name)
+    return f"nowhere, since no folder can be written:\n{text}"

@@ -1,0 +1,99 @@
+"""What the results store keeps of a study: its simulations, and the slow search for what its verdict would notice."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import InputError
+from ..lab.addressing import address
+from ..lab.progress import Progress
+from ..lab.store import Store
+from ..lab.verdict import notices
+from .base import Study
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+FORMAT = 1  # raised by hand when simulations of the lab come out differently: kept results of all studies become void
+FEWEST, DECIDING = 4, 16
+
+
+class Kept:
+    """Simulations of one study: read from the store, or made and kept there; with cache=False only made."""
+
+    def __init__(self, study: Study, *, cache: bool = True):
+        self.study = study
+        self.store = Store() if cache else None
+
+    def asked(self, d: int, seeds: int) -> dict[str, Any]:
+        """All that the numbers of a simulation depend on."""
+        import jax
+
+        return {
+            "study": self.study.name(),
+            "version": [FORMAT, self.study.version],
+            "parameters": self.study.parameters(),
+            "size": d,
+            "seeds": seeds,
+            "x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
+        }
+
+    def dots(self, d: int, seeds: int, *, show: Progress | None = None) -> "xr.Dataset":
+        """Dots of one size.
+
+        Raises: KeyboardInterrupt, with what is kept, if the lab was interrupted and answered by what it had.
+        """
+        key = address(self.asked(d, seeds))
+        if self.store is not None:
+            try:
+                return self.store.get_dataset(key)
+            except KeyError:
+                pass
+        found = self.study.simulate(d, seeds=seeds)
+        if not found.attrs.get("complete", True):
+            kept = f"{show.done} of {show.total} are kept" if show and self.store else "nothing is kept"
+            raise KeyboardInterrupt(f"{self.study.name()}: {kept}")
+        if self.store is not None:
+            self.store.put_dataset(key, found)
+        return found
+
+    def notices(
+        self,
+        measured: "Mapping[int, xr.Dataset]",
+        prediction: Mapping[int, partial],
+        line: "Mapping[int, xr.Dataset]",
+        looks: int,
+    ) -> dict[str, list[float | None]]:
+        """For each keyword that a mutation scales, the factors nearest to 1 that the verdict notices."""
+        claims, found = tuple(self.study.claims()), {}
+        seeds = next(iter(measured.values())).sizes["seed"]
+        asked = {
+            "dots": [self.asked(d, seeds) for d in measured],
+            "claims": [repr(claim) for claim in claims],
+            "line": [{name: line[d][name].values for name in map(str, line[d])} for d in line],
+            "looks": looks,
+        }
+        for keyword, change in self.study.mutations.items():
+            if not isinstance(change, int | float):
+                continue
+            key = address(asked | {"notices": keyword})
+            try:
+                if self.store is None:
+                    raise KeyError(key)
+                pair = self.store.get(key).arrays["factors"]
+            except KeyError:
+                factors = notices(claims, measured, prediction, keyword, looks=looks)
+                pair = np.array([np.inf if factor is None else factor for factor in factors])
+                if self.store is not None:
+                    self.store.put(key, {"factors": pair})
+            found[keyword] = [float(factor) if np.isfinite(factor) else None for factor in pair]
+        return found
+
+
+def check_seeds(seeds: int | None) -> None:
+    """InputError if so few seeds give no error bar."""
+    if seeds is not None and seeds < FEWEST:
+        do = f"use at least {DECIDING}, the fewest that can decide (64 is the default)"
+        raise InputError(f"{seeds} seed{'s' if seeds != 1 else ''} give no error bar", do=do)
