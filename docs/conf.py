@@ -62,7 +62,7 @@ html_theme_options = {
     "show_prev_next": True,
     "footer_start": ["copyright"],
     "footer_end": [],
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 9,
     "navigation_with_keys": False,
     "pygments_light_style": "tango",
     "pygments_dark_style": "github-dark",

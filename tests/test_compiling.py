@@ -1,5 +1,6 @@
 """The persistent compilation cache mends itself, and compilations are counted."""
 
+import os
 import subprocess
 import sys
 
@@ -50,8 +51,6 @@ print(jax.config.jax_enable_compilation_cache)
 
 
 def run(code, **environment):
-    import os
-
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={**os.environ, **environment}
     )

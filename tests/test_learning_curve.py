@@ -220,7 +220,9 @@ def test_warnings_say_where_the_forecast_is_poor():
     assert said(X, y) == ""
     assert "over 4 times" in said(X, y, sizes=[300, 3000])
     assert "exact copies" in said(X[np.r_[:300, :20]], y[np.r_[:300, :20]])
-    few = learning_curve(X[:30], y[:30])
+    seen = []
+    few = learning_curve(X[:30], y[:30], progress=lambda done, total, label: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1]
     assert "too few" in few.attrs["warnings"]
     assert np.all(np.isnan(few.power_law))
     assert np.all(np.isfinite(few.test_loss_high))

@@ -37,7 +37,8 @@ def forecast(
     shuffle: Annotated[str, typer.Option(help="epochs or with-replacement.")] = "epochs",
     test: Annotated[str, typer.Option(help="Held-out share of the rows, or a file of them.")] = "0.2",
     verify: Annotated[
-        int | None, typer.Option(help="Train K times and compare (at least 16; 32 if no number is given).", metavar="[K]")
+        int | None,
+        typer.Option(help="Train K times and compare (at least 16; 32 if no number is given).", metavar="[K]"),
     ] = None,
     impute: Annotated[bool, typer.Option("--impute", help="Fill missing values with the column's median.")] = False,
     decimal: Annotated[str | None, typer.Option(help="Decimal sign of numbers in text: . or ,")] = None,
@@ -72,5 +73,5 @@ def forecast(
         header=not no_header,
         seed=seed,
     )
-    status = run(options, out=out, force=force, as_json=as_json, quiet=quiet, cache=not no_cache, stdout=sys.stdout)
+    status = run(options, out=out, force=force, as_object=as_json, quiet=quiet, cache=not no_cache, stdout=sys.stdout)
     raise typer.Exit(status)

@@ -136,7 +136,7 @@ def sweep(
         return
     table = found.dataset[found.observable].to_pandas()
     print(f"{found.observable} (dots)\n{table.to_string(float_format='%.4g')}")
-    if out is not None:
+    if out is not None and not quiet:
         print(f"written to {out}", file=sys.stderr)
 
 

@@ -27,7 +27,7 @@ FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # of the edge; th
 BATCHES = (1, 4, 16, 64, 256)
 ROWS = 1000  # training rows that stand for all while choosing
 JUDGED = 4000  # held-out rows used at most
-NOISE = 2.0  # standard errors of a paired difference within which two settings are taken as equal
+NOISE = 1.0  # standard errors of a paired difference within which two settings are taken as equal
 BYTES = 2e8  # of held-out predictions at once
 
 
@@ -149,14 +149,20 @@ def forecast_grid(spectrum, budget, edges, fractions, shuffle, ridge, progress=N
     step_sizes = fractions * np.array([edges[b] for b in batches])
     steps = np.stack([stopping_times(spectrum.n, b, budget, shuffle) for b in batches])
     outputs = spectrum.outputs
-    width = max(1, int(BYTES / (8 * (len(spectrum.test_rows) + ROWS) * outputs + 8 * len(spectrum.eigenvalues) * outputs)))
+    width = max(
+        1, int(BYTES / (8 * (len(spectrum.test_rows) + ROWS) * outputs + 8 * len(spectrum.eigenvalues) * outputs))
+    )
     with jax.enable_x64(True), Progress(len(batches), "advice", show=progress) as bar:
         data = prepare(spectrum, k=0, dtype=jnp.float32, rows=min(ROWS, spectrum.n))
         blocks = []
         width = min(width, len(batches))
         for start in range(0, len(batches), width):
             taken = np.arange(start, start + width).clip(max=len(batches) - 1)  # padded: one shape, one compilation
-            arguments = (jnp.asarray(step_sizes[taken]), jnp.asarray(1 / batches[taken], jnp.float32), jnp.asarray(steps[taken]))
+            arguments = (
+                jnp.asarray(step_sizes[taken]),
+                jnp.asarray(1 / batches[taken], jnp.float32),
+                jnp.asarray(steps[taken]),
+            )
             blocks.append(np.asarray(_solve_grid(data, jnp.asarray(ridge, jnp.float32), *arguments)))
             bar.advance(min(width, len(batches) - start))
     row_losses = np.concatenate(blocks)[: len(batches)]

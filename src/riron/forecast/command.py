@@ -16,7 +16,6 @@ from ..lab.progress import Show
 from ..theory.least_squares_forecast import least_squares_sgd
 from ..theory.spectrum import Spectrum
 from .advice import BATCHES, Advice, advise, steps_per_epoch
-from .curves import as_record
 from .edge_table import describe_edge, edge_batches, edge_table
 from .features import Features, make_features
 from .learning_curve import learning_curve
@@ -24,6 +23,7 @@ from .options import USUAL_BATCH, Options
 from .reading import read_table
 from .result import Forecast
 from .table import Table
+from .verification import line_record, number_of_steps, seconds_of_one_run, verify
 
 WORK = 2.5e9  # n p^2 above which a sample of rows stands for all in the noise
 FEWEST_ROWS = 1000  # of that sample
@@ -151,7 +151,7 @@ def compute(options: Options, progress: Show = None) -> Forecast:
         considered=advice.considered,
         learning_curve=more_data,
         cleaning=table.cleaning,
-        notes=notes + weak_points(curve, edge),
+        notes=notes + weak_points(curve, edge, options.shuffle),
     )
     prove(found, features, spectrum, covariance, rows, clock, progress)
     found.seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
@@ -160,8 +160,6 @@ def compute(options: Options, progress: Show = None) -> Forecast:
 
 def prove(found: Forecast, features: Features, spectrum, covariance, rows, clock: "Clock", progress) -> None:
     """Times one training run, and with `verify` trains many of them; an interruption leaves the forecast as it is."""
-    from .verification import seconds_of_one_run, verify
-
     options, arrays = found.options, (features.F, features.Y, features.F_test, features.Y_test)
     setting = dict(batch=found.batch, step_size=found.step_size, shuffle=options.shuffle, ridge=options.ridge)
     forecast_only = clock.total
@@ -194,7 +192,9 @@ def choose_batch(asked: int | None, n: int, notes: list[str]) -> int:
         if n < USUAL_BATCH:
             notes.append(f"The batch size is {n}, all training rows.")
         else:
-            notes.append(f"The batch size is {USUAL_BATCH}, the usual default of training libraries; --batch changes it.")
+            notes.append(
+                f"The batch size is {USUAL_BATCH}, the usual default of training libraries; --batch changes it."
+            )
         return min(USUAL_BATCH, n)
     if asked > n:
         raise InputError(f"batch={asked} is more than the {n} training rows", do=f"use at most {n}")
@@ -217,7 +217,11 @@ def check_memory(features: Features) -> None:
     rank = min(n, p)
     need = 8 * (3 * held + 4 * rank**2)
     count = features.spec.partition(":")[0]
-    do = f"use fewer features, for example --features {count}:{max(1, p // 4)}" if ":" in features.spec else "use fewer rows"
+    do = (
+        f"use fewer features, for example --features {count}:{max(1, p // 4)}"
+        if ":" in features.spec
+        else "use fewer rows"
+    )
     memory.require(need, f"the forecast of {n} rows and {p} features", do=do)
 
 
@@ -253,23 +257,25 @@ def closure(spectrum: Spectrum, shuffle: str, notes: list[str]) -> tuple[str, in
 
 def forecast_curve(spectrum, options: Options, batch: int, step_size: float, covariance, rows) -> xr.Dataset:
     """The training curve over `step`, with the epoch beside it."""
-    per_epoch = steps_per_epoch(spectrum.n, batch, options.shuffle)
-    steps = max(1, round(options.epochs * per_epoch))
+    steps = number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)
     curve = least_squares_sgd(
         spectrum,
         batch=batch,
         step_size=step_size,
-        record=as_record(None, steps),
+        record=line_record(steps),
         sampling=options.shuffle,
         ridge=options.ridge,
         covariance=covariance,
         rows=rows,
     )
-    return curve.assign_coords(epoch=("step", curve.step.values / per_epoch))
+    return curve.assign_coords(epoch=("step", curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)))
 
 
 def describe_data(table: Table, features: Features) -> dict[str, Any]:
     """The table in numbers."""
+    baseline = None
+    if table.classes is not None:  # of always naming the class that is commonest among the training rows
+        baseline = float(np.mean(table.y_test != np.bincount(table.y).argmax()))
     return {
         "source": table.source,
         "target": table.target,
@@ -282,19 +288,24 @@ def describe_data(table: Table, features: Features) -> dict[str, Any]:
         "feature_map": features.spec,
         "target_mean": float(features.target_mean[0]) if table.classes is None else None,
         "target_scale": float(features.target_scale[0]) if table.classes is None else None,
+        "baseline_error": baseline,
         "duplicate_rows": table.duplicate_rows,
     }
 
 
-def weak_points(curve: xr.Dataset, edge: dict[str, Any]) -> list[str]:
+def weak_points(curve: xr.Dataset, edge: dict[str, Any], shuffle: str) -> list[str]:
     """Where this forecast is not to be trusted to the last per cent, said beforehand."""
     said = []
     if "growth_factor" in edge:
         said.append(
-            f"The step size is {edge['fraction']:.2g} times the stability edge: the mean loss doubles every "
-            f"{edge['doubling_steps']:.3g} steps in the long run, carried by rare runs near the edge. The training curve "
-            "understates the explosion."
+            f"The step size is {edge['fraction']:.3g} times the stability edge: the mean loss doubles every "
+            f"{edge['doubling_steps']:.3g} steps in the long run, carried by rare runs near the edge."
         )
+        if shuffle == "epochs":
+            said.append(
+                "Edge and growth are those of batches drawn with replacement; shuffled epochs meet a heavy row only once an "
+                "epoch, and single runs can last much longer than the mean (--shuffle with-replacement to compare)."
+            )
         return said
     stated = [float(curve[name].max()) for name in ("train_loss_tolerance", "test_loss_tolerance") if name in curve]
     if stated and max(stated) >= 0.02:

@@ -1,6 +1,7 @@
 """Columns of all kinds as one matrix of numbers: every encoder is fitted on the training rows and applied to all."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,8 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import OneHotEncoder
 from skrub import DatetimeEncoder, TableVectorizer
 
-from .cleaning import LEVELS, Columns
+from .cleaning import LEVELS
+from .column_kinds import Columns
 
 LEAK = 0.999  # a correlation with the target above this is named
 
@@ -50,7 +52,7 @@ def encode(
 
 
 def _vectorize(columns: Columns, train: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    onehot = OneHotEncoder(
+    onehot: Any = OneHotEncoder(
         max_categories=LEVELS, drop="if_binary", handle_unknown="infrequent_if_exist", sparse_output=False
     )
     vectorizer = TableVectorizer(
@@ -58,9 +60,8 @@ def _vectorize(columns: Columns, train: np.ndarray) -> tuple[np.ndarray, list[st
         low_cardinality=onehot,
         high_cardinality=onehot,
         datetime=DatetimeEncoder(add_total_seconds=False),
-        drop_null_fraction=None,
     )
-    frame = pd.DataFrame({**columns.categories, **columns.dates}).reset_index(drop=True)
+    frame: Any = pd.DataFrame({**columns.categories, **columns.dates}).reset_index(drop=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # levels that only held-out rows have: counted below instead
         fitted = vectorizer.fit(frame.iloc[train])
@@ -70,7 +71,8 @@ def _vectorize(columns: Columns, train: np.ndarray) -> tuple[np.ndarray, list[st
         levels = column.nunique()
         missing = int(column.isna().sum())
         unseen = set(column.dropna()) - set(column.iloc[train].dropna())
-        detail = f"{levels} levels in {len(outputs.get(name, []))} one-hot columns"
+        count = len(outputs.get(name, []))
+        detail = f"{levels} levels in {count} one-hot column{'s' if count != 1 else ''}"
         detail += f"; {missing} missing values are a level of their own" if missing else ""
         detail += f"; {len(unseen)} levels occur in held-out rows only" if unseen else ""
         columns.record(name, "category", detail)

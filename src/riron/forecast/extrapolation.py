@@ -26,7 +26,7 @@ class Extrapolation(NamedTuple):
     path: RidgePath
 
 
-def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lambda: None) -> Extrapolation:
+def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lambda k=1: None) -> Extrapolation:
     """The forecast itself, without checks and backtest; arguments as prepared by `learning_curve`.
 
     Classification error at n: the left-out error at the effective ridge that is best at n, times
@@ -44,7 +44,9 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
 
     law, elasticity, anchored = None, ELASTICITY, np.full(len(sizes), np.nan)
     gap = drop  # what stands in for the disagreement where no power law can be fitted
-    if n >= FEW:
+    if n < FEW:
+        advance(sum(subsets))
+    else:
         tried, losses, errors = _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance)
         if len(tried) >= 2:
             tried, losses, errors = (

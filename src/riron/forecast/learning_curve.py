@@ -74,15 +74,15 @@ def learning_curve(
 
     Source: `riron.theory.learning_curve`; the power law: Viering & Loog, IEEE TPAMI 2023.
     """
-    X, Y = as_matrix(X, "X"), as_targets(y, "y", len(np.asarray(X)))
-    n = len(X)
+    X = as_matrix(X, "X")
+    n, Y = len(X), as_targets(y, "y", len(X))
     kind = _check(X, Y)
     sizes = _sizes(sizes, n)
     if not 0 < level < 1:
         raise InputError(f"level={level} must lie between 0 and 1", do="0.9 asks for a 90 % interval")
     lam = None if ridges is None else _ridges(ridges)
     if standardize:
-        X = X / np.where(X.std(axis=0) > 0, X.std(axis=0), 1.0)
+        X = X / np.where(np.ptp(X, axis=0) > 0, X.std(axis=0), 1.0)
     subsets, draws = _plan(n, X.shape[1], Y.shape[1], subsets, draws)
 
     rng = np.random.default_rng(seed)

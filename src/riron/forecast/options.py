@@ -62,7 +62,8 @@ class Options:
             raise InputError(f"shuffle={self.shuffle!r} is not known", do="use epochs or with-replacement")
         if isinstance(self.test, int | float) and not 0 < self.test < 1:
             raise InputError(
-                f"test={self.test:g} is not a share between 0 and 1", do="use for example 0.2, or a file of held-out rows"
+                f"test={self.test:g} is not a share between 0 and 1",
+                do="use for example 0.2, or a file of held-out rows",
             )
         if self.verify is not None and self.verify < LEAST_SEEDS:
             raise InputError(

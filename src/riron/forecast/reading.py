@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from .cleaning import Columns, clean
+from .cleaning import clean
+from .column_kinds import Columns
 from .encoding import encode, leaks
 from .reading_arrays import frame_of_arrays, read_npz, read_parquet
 from .reading_bytes import MAX_BYTES, read_bytes, size
@@ -82,28 +83,25 @@ def read_table(
         raw = _joined(raw, held)
     own = len(raw.frame) - (0 if held is None else len(held.frame))
     raw = replace(raw, frame=raw.frame.reset_index(drop=True))
-    columns = clean(
+    columns = Columns(own, decimal=raw.decimal, separator=raw.separator)
+    labels = clean(
         raw.frame,
         raw.target,
-        decimal=raw.decimal,
-        separator=raw.separator,
+        columns,
         impute=impute,
         identifiers=not raw.arrays,
-        own_rows=own,
         faulty_names=raw.separator is not None and header and any(map(looks_like_data, raw.frame.columns)),
     )
     columns.notes[:0] = raw.notes
-    return _finished(
-        columns, raw, task=task, fraction=test if held is None else None, own=own, seed=seed, impute=impute
-    )
+    fraction = test if held is None else None
+    return _finished(labels, columns, raw, task=task, fraction=fraction, seed=seed, impute=impute)
 
 
 def _finished(
-    columns: Columns, raw: _Raw, *, task: Task | None, fraction: float | None, own: int, seed: int, impute: bool
+    labels: Any, columns: Columns, raw: _Raw, *, task: Task | None, fraction: float | None, seed: int, impute: bool
 ) -> Table:
     """The split, the encoders, and the sentences on both."""
-    labels = columns.target
-    target, rows = str(labels.name), labels.index.to_numpy()
+    target, rows, own = str(labels.name), labels.index.to_numpy(), columns.own_rows
     here = int((rows < own).sum())
     if here < TRAINING:
         raise InputError(f"{raw.name} has {here} usable rows", do=f"pass at least {TRAINING}")
@@ -165,7 +163,7 @@ def _finished(
 
 def _repeated(X: np.ndarray, y: np.ndarray, X_test: np.ndarray, y_test: np.ndarray, columns: Columns) -> int:
     """Rows that repeat an earlier one; also says how many held-out rows stand among the training rows."""
-    marks = [row.tobytes() for row in np.column_stack([np.concatenate([X, X_test]), np.concatenate([y, y_test])])]
+    marks = [hash(row.tobytes()) for row in np.column_stack([np.concatenate([X, X_test]), np.concatenate([y, y_test])])]
     repeated = len(marks) - len(set(marks))
     if repeated:
         known = set(marks[: len(X)])

@@ -60,7 +60,7 @@ def decimal_of_file(columns: list[pd.Series]) -> Decimal | None:
     for column in columns:
         values = list(number_texts(column))
         reading = reading_of(values)
-        if reading and reading.certain and any("," in v for v in values):
+        if reading and reading.certain and any("," in v or "." in v for v in values):
             found.add(reading.decimal)
     return found.pop() if len(found) == 1 else None
 

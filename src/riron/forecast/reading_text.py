@@ -6,11 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from ..errors import InputError
-from .reading_numbers import Decimal, decimal_of_file
+from .reading_numbers import Decimal, decimal_of_file, number_texts, reading_of
 
 SEPARATORS = "\t;|,"  # in this order where a file fits several
 MAX_COLUMNS = 100_000
@@ -49,24 +50,42 @@ def read_text(data: bytes, name: str, *, header: bool = True, decimal: Decimal |
     Raises: InputError for ragged rows, repeated names, a missing header, binary content, with the line.
     """
     text, encoding = decode(data, name)
-    notes = [] if encoding == "utf-8" else [f"The text is taken as {encoding}."]
+    notes = [] if encoding == "utf-8" else [f"The text is read as {encoding}."]
     separator = find_separator(text[:_SAMPLE])
-    content = io.BytesIO(text.encode("utf-8", "surrogatepass"))
+    content = text.encode("utf-8", "surrogatepass")
     del text
     layout = _layout(content, separator, name, header=header)
-    if len(layout.names) > 1 and separator != ",":
+    if len(layout.names) > 1:
         notes.append(f"Columns are separated by {_NAMES[separator]}.")
     if layout.trailing:
         notes.append("Every row ends with a separator, which is ignored.")
     frame = _parse(content, separator, layout, name, header=header)
-    if decimal is None:
-        decimal = decimal_of_file([frame[c] for c in frame if not pd.api.types.is_numeric_dtype(frame[c])])
-    if decimal == ",":  # then 1.234 is a thousand and more, and not what pandas made of it
-        fractions = [c for c in frame if pd.api.types.is_float_dtype(frame[c])]
-        if fractions:
-            content.seek(0)
-            frame[fractions] = _parse(content, separator, layout, name, header=header, as_text=fractions)[fractions]
+    texts: list[Any] = [column for _, column in frame.items() if not pd.api.types.is_numeric_dtype(column)]
+    fractions = [str(name) for name, column in frame.items() if pd.api.types.is_float_dtype(column)]
+    if fractions and (decimal == "," or any(reading_of(list(number_texts(column))) for column in texts)):
+        written = _parse(content, separator, layout, name, header=header, as_text=fractions)
+        texts += [written[k] for k in fractions]
+        decimal = decimal or decimal_of_file(texts)
+        if decimal == ",":  # then 1.234 is a thousand and more, and not what pandas made of it
+            frame[fractions] = written[fractions]
+    decimal = decimal or decimal_of_file(texts)
+    if decimal == ",":
+        notes.append("Numbers are read with decimal commas.")
+    if not header and _begins_with_names(frame):
+        first = ", ".join(str(cell) for cell in frame.iloc[0, :3])
+        raise InputError(
+            f"the first line of {name} names columns ({first}{', ...' if frame.shape[1] > 3 else ''})",
+            why="--no-header says that it is data",
+            do="leave --no-header out",
+        )
     return TextTable(frame, separator, decimal, notes)
+
+
+def _begins_with_names(frame: pd.DataFrame) -> bool:
+    """Whether the first row is text throughout and stands over a column of numbers."""
+    rows = [[looks_like_data(cell) for cell in frame.iloc[k]] for k in range(min(20, len(frame)))]
+    words = len(rows) > 1 and not any(rows[0]) and frame.iloc[0].notna().all()
+    return bool(words and any(map(all, zip(*rows[1:], strict=True))))
 
 
 def decode(data: bytes, name: str) -> tuple[str, str]:
@@ -74,7 +93,7 @@ def decode(data: bytes, name: str) -> tuple[str, str]:
     for mark, encoding in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
         if data.startswith(mark):
             try:
-                return _readable(data.decode(encoding), name), "utf-8" if encoding == "utf-8-sig" else "UTF-16"
+                return _readable(data.decode(encoding), name), "UTF-8" if encoding == "utf-8-sig" else "UTF-16"
             except UnicodeDecodeError as error:
                 raise InputError(
                     f"{name} begins as {encoding} and is damaged at byte {error.start}", do="save it as UTF-8"
@@ -149,20 +168,10 @@ def _blank(record: list[str]) -> bool:
     return not record or (len(record) == 1 and not record[0].strip())
 
 
-def _lines(content: io.BytesIO) -> Iterator[str]:
-    """The lines of a file, line ends kept; leaves the file open, and at its start."""
-    content.seek(0)
-    lines = io.TextIOWrapper(content, "utf-8", errors="surrogatepass", newline="")
-    try:
-        yield from lines
-    finally:
-        lines.detach()
-        content.seek(0)
-
-
-def _layout(content: io.BytesIO, separator: str, name: str, *, header: bool) -> _Layout:
+def _layout(content: bytes, separator: str, name: str, *, header: bool) -> _Layout:
     """Names and number of records, after one pass that finds ragged rows: pandas would cut or pad them silently."""
-    reader = csv.reader(_lines(content), delimiter=separator, skipinitialspace=True)
+    stream = io.TextIOWrapper(io.BytesIO(content), "utf-8", errors="surrogatepass", newline="")
+    reader = csv.reader(stream, delimiter=separator, skipinitialspace=True)
     first: list[str] = []
     records, trailing, ragged = 0, 0, None
     try:
@@ -186,7 +195,8 @@ def _layout(content: io.BytesIO, separator: str, name: str, *, header: bool) -> 
     if ragged:
         line, width = ragged
         where = f"line {line}" if line else "some lines"
-        found = f"{where} of {name} {'has' if line else 'have'} {width} cells and the first line has {len(first)}"
+        cells = "1 cell" if width == 1 else f"{width} cells"
+        found = f"{where} of {name} {'has' if line else 'have'} {cells} and the first line has {len(first)}"
         raise InputError(
             found, why=f"columns are taken as separated by {_NAMES[separator]}", do="mend that line, or quote its text"
         )
@@ -216,12 +226,12 @@ def _check_header(names: list[str], name: str, records: int) -> None:
 
 
 def _parse(
-    content: io.BytesIO, separator: str, layout: _Layout, name: str, *, header: bool, as_text: list[str] | None = None
+    content: bytes, separator: str, layout: _Layout, name: str, *, header: bool, as_text: list[str] | None = None
 ) -> pd.DataFrame:
     names = layout.names + ["\0"] * layout.trailing
     try:
         frame = pd.read_csv(
-            content,
+            io.BytesIO(content),
             sep=separator,
             header=0 if header else None,
             names=names,

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from ..errors import InputError
-from .cleaning import Record
+from .column_kinds import Record
 
 HELD_OUT = 30  # rows, at least
 TRAINING = 10  # rows, at least

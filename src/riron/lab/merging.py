@@ -22,7 +22,7 @@ def merge(store: "Store", places: Mapping[str, Mapping[str, Any]]) -> "xr.Datase
         (`seed=range(16, 32)`), one label for a dimension that it lacks (`point=3`).
 
     Returns: Dataset over these dimensions and the Datasets' own; missing values are NaN (text: empty); `status` (done,
-      missing, failed) and `error` (text) stand over the dimensions of `places`.
+      missing, failed) and `error` (text) stand over the dimensions of `places`; attribute `complete` (all are done).
 
     Raises: InputError if two Datasets differ in the labels of their own axes or in the shape of a variable.
     """
@@ -56,7 +56,10 @@ def merge(store: "Store", places: Mapping[str, Mapping[str, Any]]) -> "xr.Datase
                     coords[str(name)] = whole
     done = {name: whole.variable() for name, whole in laid.items()}
     coords.update({name: done.pop(name) for name in list(done) if name in coords})
-    return xr.Dataset(done, coords).assign(status=(list(sizes), status), error=(list(sizes), error.astype(str)))
+    complete = {"complete": bool((status == "done").all())}
+    return xr.Dataset(done, coords, complete).assign(
+        status=(list(sizes), status), error=(list(sizes), error.astype(str))
+    )
 
 
 class _Whole:

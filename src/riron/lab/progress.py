@@ -38,7 +38,7 @@ class Progress:
     def __enter__(self) -> Self:
         global _bars
         self._start = self._last = time.monotonic()
-        self._lines = 0
+        self._told = 0
         if self._shown and sys.stderr.isatty():
             if _bars is None:
                 _bars, self._owner = _display(), True
@@ -73,12 +73,12 @@ class Progress:
             else:
                 _bars.remove_task(self._task)
             self._task = None
-        elif self._lines:  # a short run says nothing at all
+        elif 0 < self._told < self.done:  # a short run says nothing at all
             self._line()
 
     def _line(self) -> None:
         self._last = time.monotonic()
-        self._lines += 1
+        self._told = self.done
         elapsed = self._last - self._start
         amount = f"{self.done}" if self.total is None else f"{self.done} of {self.total}"
         if self.total is not None and 0 < self.done < self.total:

@@ -96,7 +96,8 @@ class TwoLayer(Model):
         """Both layers (w, a) in the units of the formula, frozen ones included."""
         first = self.first if params.first is None else self.trained_unit * params.first
         second = self.second if params.second is None else self.trained_unit * params.second
-        assert first is not None and second is not None
+        assert first is not None
+        assert second is not None
         return first, second
 
     def __call__(self, params: Layers, X: jax.Array) -> jax.Array:

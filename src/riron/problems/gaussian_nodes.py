@@ -7,18 +7,17 @@ from scipy.stats import norm, qmc
 
 
 @functools.lru_cache(maxsize=16)
-def gaussian_nodes(dimensions: int, points: int = 8192) -> np.ndarray:
+def gaussian_nodes(dimensions: int, points: int = 16384) -> np.ndarray:
     """(points, dimensions) quasi-random normal points with exactly the mean 0 and the covariance I.
 
-    Sobol points, shifted once (fixed seed), turned to normal and whitened, so that linear and quadratic functions
-    are averaged to rounding; other smooth functions to a few 1e-4 (relative).
+    Scrambled Sobol points with a fixed seed, turned to normal and whitened, so that linear and quadratic functions
+    are averaged to rounding; other smooth functions of five variables to 2e-4 (relative).
 
     Args:
       dimensions: number of Gaussian variables, >= 1.
       points: a power of two.
     """
-    shift = np.random.default_rng(0).random(dimensions)
-    uniform = (qmc.Sobol(dimensions, scramble=False).random(points) + shift) % 1
+    uniform = qmc.Sobol(dimensions, rng=np.random.default_rng(0)).random(points)
     normal = norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
     centred = normal - normal.mean(axis=0)
     root = np.linalg.cholesky(centred.T @ centred / points)

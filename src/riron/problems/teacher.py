@@ -77,6 +77,6 @@ def check_covariance(matrix: np.ndarray, name: str, *, definite: bool = False) -
         raise InputError(f"{name} has shape {matrix.shape} and must be a symmetric square matrix")
     smallest = np.linalg.eigvalsh(matrix)[0]
     kind = "definite" if definite else "semidefinite"
-    if smallest < (1e-10 if definite else -1e-9) * np.trace(matrix):
+    if smallest <= 1e-10 * np.trace(matrix) if definite else smallest < -1e-9 * np.trace(matrix):
         do = "" if definite else "lower the overlap"
         raise InputError(f"{name} is not positive {kind} (smallest eigenvalue {smallest:.3g})", do=do)

@@ -56,6 +56,7 @@ class Result:
 
         options.setdefault("title", f"{self.study.name()}: {self.verdict['verdict']}")
         options.setdefault("variables", [entry["variable"] for entry in self.verdict["comparisons"]])
+        options = {"beside": self.beside, "labels": self.study.labels} | options
         return plots.draw(self.dots, self.line, self.verdict, **options)
 
     def animate(self, path: str | os.PathLike | None = None, **options: Any) -> Any:

@@ -185,4 +185,5 @@ def draw(found: Sweep, observable: str) -> "Figure":
         line=found.dataset[f"{observable}_line"],
         boundary=found.boundary,
         title=f"{found.study.name()}: {observable.replace('_', ' ')}",
+        labels=found.study.labels,
     )

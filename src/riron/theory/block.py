@@ -1,6 +1,6 @@
 """Symmetric matrices that are full on the leading k directions and diagonal on the rest.
 
-k = p is the full matrix, k = 0 the diagonal closure; sums, products and functions act entry by entry (they are pytrees).
+k = p is the full matrix, k = 0 the diagonal closure. They are pytrees: functions act entry by entry.
 """
 
 from typing import NamedTuple

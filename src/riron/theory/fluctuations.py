@@ -1,7 +1,7 @@
 """From mean and covariance of the parameters to what one run shows: losses, the band between runs, and errors.
 
 Parameters are taken as Gaussian; their covariance over outputs k, l is V rho_kl with V the sum over outputs and rho the
-correlation of the residuals' outputs (what drives the noise), of trace 1.
+correlation of the outputs' residuals (rows weighted by their leverage: what drives the noise), of trace 1.
 """
 
 from typing import NamedTuple
@@ -32,7 +32,8 @@ def observe(data: Arrays, mean: jax.Array, covariance: Block) -> Observables:
     """Everything that is forecast about the parameters N(mean, covariance)."""
     train, test = losses(data, mean, covariance)
     residual = data.rows @ mean - data.targets
-    rho = jnp.einsum("s,sk,sl->kl", data.weights, residual, residual)
+    kick = data.weights * jnp.sum(data.rows**2, axis=1)  # a row moves the parameters in proportion to its length
+    rho = jnp.einsum("s,sk,sl->kl", kick, residual, residual)
     rho = rho / jnp.maximum(jnp.trace(rho), jnp.finfo(rho.dtype).tiny)
     k = len(covariance.full)
 

@@ -194,9 +194,13 @@ def _lower_edge(spectrum: ArrayLike, n: float) -> tuple[np.ndarray, float]:
     """
     s, n = as_vector(spectrum, "spectrum"), as_positive(n, "n")
     if (s <= 0).any():
-        raise InputError(f"spectrum[{int(np.argmax(s <= 0))}] is not positive", do="leave out directions of no variance")
+        raise InputError(
+            f"spectrum[{int(np.argmax(s <= 0))}] is not positive", do="leave out directions of no variance"
+        )
     if n == len(s):
-        raise InputError(f"n = d = {len(s)}: the smallest eigenvalue tends to 0 and SGD has no rate", do="use another n")
+        raise InputError(
+            f"n = d = {len(s)}: the smallest eigenvalue tends to 0 and SGD has no rate", do="use another n"
+        )
     slope = lambda u: 1 - np.sum((s / (s - u)) ** 2) / n  # falls from 1 to -inf
     low = -s.max()
     while slope(low) <= 0:

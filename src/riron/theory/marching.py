@@ -1,9 +1,9 @@
 """Long linear recursions with slowly changing sources, advanced many steps at a time.
 
-A state obeys x <- w x + s(x) at every step, with known multipliers w and sources s that depend on the state through a few
-smooth averages. Over d steps with s linear in time the update is a closed form (`Powers`). The sources are first
-extrapolated from the last two nodes, evaluated once at the predicted end, and then interpolated; the difference between
-prediction and correction is the error that sets d. At d = 1 the update is exact.
+A state obeys x <- w x + s(x) at every step, with known multipliers w and sources s that depend on the state through
+a few smooth averages. Over d steps with s linear in time the update is a closed form (`Powers`). The sources are
+first extrapolated from the last two nodes, evaluated once at the predicted end, and then interpolated; the difference
+between prediction and correction is the error that sets d. At d = 1 the update is exact.
 
 The exponential two-step predictor-corrector is in the spirit of exponential Adams methods (Hochbruck & Ostermann,
 Acta Numerica 2010), here for a recursion in discrete time.
@@ -76,7 +76,11 @@ def march(state, *, stops, restarts, sources, propagate, distance, measure, rest
 
     def attempt(at: March, stop) -> March:
         d = jnp.clip(jnp.minimum(at.next_d, limit(at.time)), 1, stop - at.time)
-        slope = jax.tree.map(lambda a, b: jnp.where(at.gap > 0, (a - b) / jnp.maximum(at.gap, 1), 0).astype(a.dtype), at.sources, at.previous)
+        slope = jax.tree.map(
+            lambda a, b: jnp.where(at.gap > 0, (a - b) / jnp.maximum(at.gap, 1), 0).astype(a.dtype),
+            at.sources,
+            at.previous,
+        )
         predicted = propagate(at.time, d, at.state, at.sources, slope)
         there = sources(at.time + d, predicted)
         slope = jax.tree.map(lambda a, b: (a - b) / d.astype(a.dtype), there, at.sources)
@@ -99,7 +103,13 @@ def march(state, *, stops, restarts, sources, propagate, distance, measure, rest
         def renew():
             fresh = restart(at.state, at.sources)
             new = sources(at.time, fresh)
-            return at._replace(state=fresh, sources=new, previous=new, gap=jnp.zeros_like(at.gap), next_d=jnp.maximum(at.next_d // 4, 1))
+            return at._replace(
+                state=fresh,
+                sources=new,
+                previous=new,
+                gap=jnp.zeros_like(at.gap),
+                next_d=jnp.maximum(at.next_d // 4, 1),
+            )
 
         return jax.lax.cond(again, renew, lambda: at), seen
 

@@ -74,7 +74,9 @@ def prepare(spectrum: Spectrum, *, k: int, dtype, rows: int | None = None, seed:
     """The arrays of a run. `rows`: how many training rows stand for all, drawn in proportion to 1/2n + leverage/2."""
     chosen, weights = sample_rows(spectrum.leverage, rows, seed)
     test_rows, test_targets = spectrum.test_rows, spectrum.test_targets
-    if test_rows is None or test_targets is None:  # no held-out rows: the training rows stand in, nobody reads the result
+    if (
+        test_rows is None or test_targets is None
+    ):  # no held-out rows: the training rows stand in, nobody reads the result
         test_rows, test_targets = spectrum.rows, spectrum.targets
 
     def put(a):

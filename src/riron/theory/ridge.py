@@ -61,9 +61,7 @@ def effective_ridge(spectrum: ArrayLike, n: float, ridge: float) -> float:
     return float(np.exp(brentq(share, low, high, xtol=1e-14, rtol=8.9e-16)))
 
 
-def ridge_error(
-    spectrum: ArrayLike, signal: ArrayLike, n: float, ridge: float, label_noise: float = 0.0
-) -> RidgeParts:
+def ridge_error(spectrum: ArrayLike, signal: ArrayLike, n: float, ridge: float, label_noise: float = 0.0) -> RidgeParts:
     """Bias, variance and training error of ridge regression in the proportional limit.
 
     Args:
@@ -86,8 +84,8 @@ def ridge_error(
     overfit = np.sum(kept**2) / n  # df2/n
     bias = float(np.sum(s * (lost * signal) ** 2) / (1 - overfit))
     variance = float(label_noise * overfit / (1 - overfit))
-    unfitted = (1 - np.sum(kept) / n) if ridge == 0 else ridge / kappa  # equal; the second keeps its digits near 0
-    train = float(max(unfitted, 0.0) ** 2 * (bias + variance + label_noise))
+    unfitted = ridge / kappa if kappa > 0 else 1 - np.sum(kept) / n  # 0 for an interpolator
+    train = float(unfitted**2 * (bias + variance + label_noise))
     return RidgeParts(bias, variance, label_noise, train)
 
 

@@ -1,9 +1,9 @@
 """SGD on least squares in shuffled epochs: a cavity closure.
 
-A new permutation each epoch, n // batch steps, left-over rows dropped. The row about to be visited has not been visited
-in this epoch and, once visited, does not return in it: its residual is the leave-one-out one, and its kick travels without
-itself. D_i is the expected contribution of row i to the parameters so far in this epoch; at an epoch's end every row has
-given its contribution, so the spread of the D_i leaves the covariance.
+A new permutation each epoch, n // batch steps, left-over rows dropped. The row about to be visited has not been
+visited in this epoch and, once visited, does not return in it: its residual is the leave-one-out one, and its kick
+travels without itself. D_i is the expected contribution of row i to the parameters so far in this epoch; at an epoch's
+end every row has given its contribution, so the spread of the D_i leaves the covariance.
 
 A closure, not a theorem: `closure_tolerance` states its error.
 """
@@ -31,8 +31,8 @@ class Epoch(NamedTuple):
 class Averages(NamedTuple):
     """What changes slowly inside an epoch.
 
-    amplitude (s, K): a_i = R_i + z_i D_i; pull (p, K): what leaving one out adds to the gradient; noise and kick (p, p):
-    sources of the covariance per eta^2/B and per eta; visited (p, p): spread of the contributions.
+    amplitude (s, K): a_i = R_i + z_i D_i; pull (p, K): what leaving one out adds to the gradient; noise and kick
+    (p, p): sources of the covariance per eta^2/B and per eta; visited (p, p): spread of the contributions.
     """
 
     amplitude: jax.Array
@@ -50,30 +50,34 @@ def initial(data: Arrays) -> Epoch:
     return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, data.h.dtype), contributions)
 
 
-def averages(data: Arrays, steps_per_epoch, time, at: Epoch) -> Averages:
+def averages(data: Arrays, steps_per_epoch, order: int, time, at: Epoch) -> Averages:
+    """The slow averages; `order` 1 leaves out what is of second order in a row's own contribution."""
     rows, weights, D = data.rows, data.weights, at.contributions
     k = len(at.covariance.full)
-    # Just before an epoch ends all of it is done (1), not none of it (0); where it begins D = 0 and nothing depends on it.
+    # Just before an epoch ends all of it is done (1), not none (0); where it begins D = 0 and nothing depends on it.
     done = (jnp.mod(time - 1, steps_per_epoch) + 1).astype(rows.dtype) / steps_per_epoch.astype(rows.dtype)
 
     own = jnp.einsum("sp,skp->sk", rows.astype(D.dtype), D).astype(rows.dtype)
     r = rows @ at.mean - data.targets
-    R = r + own
+    # A row not yet visited finds the others visited a little more often than on average, n / (n - 1) times.
+    others = rows @ jnp.einsum("s,skp->pk", weights.astype(D.dtype), D).astype(rows.dtype)
+    left_out = (own - others) * (data.n / jnp.maximum(data.n - 1, 1))
+    R = r + left_out
     visited = spread(data, D, k)
     covariance = at.covariance.map(jnp.subtract, visited)
     wander = block.quadratic(rows, covariance)
-    free = jnp.maximum(0, wander - jnp.sum(own**2, axis=1) * (1 / done - 1))
+    free = jnp.maximum(0, wander - (order > 1) * jnp.sum(own**2, axis=1) * (1 / done - 1))
     F = jnp.sum(R**2, axis=1) + free
     mean_F = (
-        data.mean_square_residual(at.mean)
-        + data.h @ covariance.diag()
-        + weights @ (F - jnp.sum(r**2, axis=1) - wander)
+        data.mean_square_residual(at.mean) + data.h @ covariance.diag() + weights @ (F - jnp.sum(r**2, axis=1) - wander)
     )
-    pull = rows.T @ (weights[:, None] * own)
+    pull = rows.T @ (weights[:, None] * left_out)
     G = data.h[:, None] * at.mean - data.correlation + pull
 
     scatter = block.gram(rows, k, weights * (F - mean_F))
     noise = scatter.map(lambda a, b, c: a + mean_F * b - c, data.curvature(k), block.gram(G.T, k))
+    if order == 1:
+        return Averages(R, pull, noise, block.zeros(k, len(data.h), rows.dtype), visited)
     travelled = jnp.einsum("skp,sk->sp", D, own.astype(D.dtype)).astype(rows.dtype) / done
     kick = block.gram(rows, k, weights, travelled)
     return Averages(R + own, pull, noise, Block(kick.full + kick.full.T, 2 * kick.diagonal), visited)
@@ -113,7 +117,7 @@ def propagate(data: Arrays, setting: Setting, time, d, at: Epoch, source: Averag
     return Epoch(mean, covariance, contributions)
 
 
-def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol):
+def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol, order: int = 2):
     """What `measure(mean, covariance)` gives at each stop; `epoch_ends` marks the stops where a new epoch begins."""
 
     def distance(predicted: Epoch, corrected: Epoch, there: Averages):
@@ -133,7 +137,7 @@ def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, meas
         initial(data),
         stops=stops,
         restarts=epoch_ends,
-        sources=partial(averages, data, steps_per_epoch),
+        sources=partial(averages, data, steps_per_epoch, order),
         propagate=partial(propagate, data, setting),
         distance=distance,
         measure=lambda time, at, seen: measure(at.mean, at.covariance.map(jnp.subtract, seen.visited)),

@@ -29,7 +29,9 @@ class Edge(NamedTuple):
     shares: np.ndarray
 
 
-def stability_edge(spectrum: Spectrum, *, batch: float, ridge: float = 0.0, rows: int | None = None, start: Edge | None = None) -> Edge:
+def stability_edge(
+    spectrum: Spectrum, *, batch: float, ridge: float = 0.0, rows: int | None = None, start: Edge | None = None
+) -> Edge:
     """The edge for one batch size.
 
     Args:
@@ -48,7 +50,9 @@ def stability_edge(spectrum: Spectrum, *, batch: float, ridge: float = 0.0, rows
     guess = start.step_size if start else min(batch / spectrum.leverage.max(), ceiling / 2)
     if start is not None and len(start.shares) == spectrum.n:
         feedback.vector = np.sqrt(start.shares[feedback.chosen]) + 1e-9
-    step_size = _solve(lambda log: np.log(feedback.gain(np.exp(log))), np.log(min(guess, 0.95 * ceiling)), np.log(ceiling))
+    step_size = _solve(
+        lambda log: np.log(feedback.gain(np.exp(log))), np.log(min(guess, 0.95 * ceiling)), np.log(ceiling)
+    )
     shares = np.zeros(spectrum.n)
     np.add.at(shares, feedback.chosen, feedback.vector**2 / np.sum(feedback.vector**2))
     return Edge(float(np.exp(step_size)), shares)
@@ -57,8 +61,8 @@ def stability_edge(spectrum: Spectrum, *, batch: float, ridge: float = 0.0, rows
 def growth_factor(spectrum: Spectrum, *, batch: float, step_size: float, ridge: float = 0.0) -> float:
     """Factor by which the mean loss grows per step, in the long run, at a step size above the edge (below it: < 1).
 
-    It is the sigma at which the feedback has gain 1 when the decay is measured against growth, L + sigma - 1. The mean is
-    carried by rare runs: most single runs grow more slowly.
+    It is the sigma at which the feedback has gain 1 when the decay is measured against growth, L + sigma - 1. The mean
+    is carried by rare runs: most single runs grow more slowly.
     """
     check_setting(spectrum, batch=batch, ridge=ridge)
     as_positive(step_size, "step_size")
@@ -66,7 +70,9 @@ def growth_factor(spectrum: Spectrum, *, batch: float, step_size: float, ridge: 
     # sigma must exceed every multiplier of the covariance, where the gain is infinite.
     floor = 1 - feedback.slowest(step_size)
     lowest = np.log(max(abs(floor), 1e-6) * 1e-6)
-    x = _solve(lambda log: -np.log(feedback.gain(step_size, floor + np.exp(log))), lowest / 2, np.inf, low=lowest)
+    x = _solve(
+        lambda log: -np.log(feedback.gain(step_size, floor + np.exp(log))), lowest / 2, np.inf, low=lowest, tol=2e-5
+    )
     return float(floor + np.exp(x))
 
 
@@ -100,7 +106,9 @@ class Feedback:
             weights = jnp.asarray(weights, self.rows.dtype)
 
             def apply(f):
-                return np.asarray(_feed_back(self.rows, self.roots, weights, jnp.asarray(f.ravel(), self.rows.dtype)), float)
+                return np.asarray(
+                    _feed_back(self.rows, self.roots, weights, jnp.asarray(f.ravel(), self.rows.dtype)), float
+                )
 
             n = len(self.roots)
             if self.sampled:
@@ -116,7 +124,6 @@ class Feedback:
                     raise InputError("the stability edge did not converge", do="use method='hybrid'") from error
             self.vector = np.abs(vectors[:, -1])
             return max(float(values[-1]), 1e-300)
-
 
     def _with_exact_mean(self, apply, weights: np.ndarray):
         """A control variate: what a uniform f would cause is known exactly from the spectrum, only the rest is sampled.
@@ -136,7 +143,7 @@ def _feed_back(rows, roots, weights, f):
 
 
 def _solve(function, x: float, ceiling: float, low: float = -np.inf, tol: float = 5e-4) -> float:
-    """Root of an increasing function by bracketed secants; `ceiling` bounds it from above (where it may be infinite)."""
+    """Root of an increasing function by bracketed secants; it may be infinite at `ceiling`, its upper bound."""
     high = ceiling
     value = function(x)
     slope = 1.0

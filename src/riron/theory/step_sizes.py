@@ -52,7 +52,7 @@ class StepSizes(NamedTuple):
 
 
 def _steady(table: np.ndarray) -> np.ndarray:
-    """(steps,) how many steps from each one the table stays within STEADY of its value there (or of a hundredth of its peak)."""
+    """(steps,) for how many steps the table stays within STEADY of its value (a hundredth of its peak counts as 0)."""
     change = np.abs(np.diff(table)) / np.maximum(table[:-1], 0.01 * table.max() / STEADY)
     travelled = np.concatenate([[0.0], np.cumsum(change)])
     reach = np.searchsorted(travelled, travelled + STEADY, side="right") - np.arange(len(table))

@@ -67,8 +67,8 @@ class Equal(Claim):
         worst = max(range(len(points)), key=lambda k: (refuted[k], strength[k]))
         noisy = np.concatenate([block.noisy for block in blocks])
         seen = typical(table["would_notice"], noisy)
-        finding = self._decide(curves, blocks, table, refuted, worst, seen, level)
         tolerance = max(float(np.maximum(curve.tolerance, self.tolerance).max()) for curve in curves)
+        finding = self._decide(curves, blocks, table, refuted, worst, seen, tolerance, level)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = table["line"] / table["dots"]
         return {
@@ -104,7 +104,7 @@ class Equal(Claim):
     def _rounding(self, curve: Curve) -> np.ndarray:
         return curve.rounding if self.atol is None else np.full_like(curve.line, self.atol)
 
-    def _decide(self, curves, blocks, table, refuted, worst, seen, level) -> Finding:
+    def _decide(self, curves, blocks, table, refuted, worst, seen, tolerance, level) -> Finding:
         if refuted.any():
             t, c = table["t"][worst], table["critical"][worst]
             by = f"t {t:+.1f} beyond {c:.1f}" if np.isfinite(t) else "without any noise"
@@ -118,10 +118,12 @@ class Equal(Claim):
         if trouble:
             return trouble
         if seen <= self.resolution:
-            return Finding("holds", f"no point is refuted, and a deviation of {percent(seen)} would have been noticed")
-        return self._undecided(blocks, seen, level)
+            return Finding(
+                "holds", f"no point is refuted, and a deviation of {percent(seen + tolerance)} would be noticed"
+            )
+        return self._undecided(blocks, f"a deviation under {percent(seen + tolerance)} would go unseen", level)
 
-    def _undecided(self, blocks: list[Gaps], seen: float, level: float) -> Finding:
+    def _undecided(self, blocks: list[Gaps], text: str, level: float) -> Finding:
         """For want of resolution: what would help, and how many seeds if seeds do."""
         noisy = np.concatenate([block.noisy for block in blocks])
 
@@ -129,7 +131,7 @@ class Equal(Claim):
             unseen = np.concatenate([block.unseen(level, times, line=line) for block in blocks])
             return typical(unseen, noisy) <= self.resolution
 
-        text, endless = f"a deviation under {percent(seen)} would go unseen", 1e12
+        endless = 1e12
         width = [(block.critical(level) * block.error).max(axis=0) - TRUSTED * np.abs(block.raw) for block in blocks]
         hangs_on_rate = np.median(np.concatenate(width)) < 0 or not resolved(endless, line=False)
         if self.rates and hangs_on_rate:
