@@ -18,7 +18,7 @@ import numpy as np
 from scipy.stats import norm
 from sklearn.datasets import load_digits
 
-from riron.forecast.learning_curve import learning_curve
+from riron.forecast import learning_curve
 from riron.theory.learning_curve import ridge_path
 
 SETS = ("spam", "letter", "satellite", "dna", "ijcnn1", "mnist5k")

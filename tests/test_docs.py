@@ -71,7 +71,12 @@ def test_commands_in_the_papers_exist_with_their_options(command):
     options = {name for p in known.commands[words[0]].params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
     for word in words[1:]:
         assert not word.startswith("--") or word.split("=")[0] in options, f"riron {words[0]} has no option {word}"
-    if words[0] in ("show", "run", "cite", "check") and len(words) > 1 and words[1].islower() and words[1][0] != "-":
+    if (
+        words[0] in ("show", "run", "cite", "check", "sweep")
+        and len(words) > 1
+        and words[1].islower()
+        and words[1][0] != "-"
+    ):
         from riron.studies.cards import catalogue
 
         assert words[1] in [*catalogue(), "my-claim"]

@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from riron.errors import InputError
-from riron.forecast.learning_curve import learning_curve
+from riron.forecast import learning_curve
 from riron.forecast.power_law import fit_power_law
 from riron.theory.learning_curve import collapse, ridge_path
 

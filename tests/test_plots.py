@@ -31,7 +31,7 @@ def table(sizes=(32, 64, 128), seeds=24, names=("train_loss", "test_loss"), step
         noise = rng.standard_normal((len(names), seeds, len(steps)))
         values = {n: (("seed", "step"), f * (1 + 0.1 * noise[k] + 2 / size)) for k, (n, f) in enumerate(truth.items())}
         dots[size] = xr.Dataset(values, {"step": steps})
-        parts = {f"{n}_{part}": ("step", f * share) for n, f in truth.items() for part, share in extra.items()}
+        parts = {f"{n}_{part}": ("step", np.full(len(steps), v)) for n in truth for part, v in extra.items()}
         line[size] = xr.Dataset({n: ("step", f) for n, f in truth.items()} | parts, {"step": steps})
     return dots, line
 
@@ -168,9 +168,8 @@ def test_a_phase_diagram_needs_two_labelled_dimensions():
 
 def test_a_film_as_gif_and_page(tmp_path):
     dots, line = table(seeds=6)
-    film = animate(
-        dots, line, tmp_path / "run.gif", variable="test_loss", seconds=0.5, frames_per_second=10, title="<a>"
-    )
+    options = {"variable": "test_loss", "seconds": 0.5, "frames_per_second": 10, "title": "<a>"}
+    film = animate(dots, line, tmp_path / "run.gif", **options)
     with Image.open(tmp_path / "run.gif") as picture:
         assert picture.n_frames == len(film.frames) == 5
     first, last = (np.asarray(film.frames[k].convert("RGB"), float) for k in (0, -1))
@@ -183,7 +182,7 @@ def test_a_film_as_gif_and_page(tmp_path):
     sources = re.findall(r'"data:image/png;base64,([^"]+)"', page)
     assert len(sources) == 6  # the frames, and the last one for readers without scripts
     assert Image.open(io.BytesIO(base64.b64decode(sources[1]))).size == film.frames[0].size
-    again = animate(dots, line, variable="test_loss", seconds=0.5, frames_per_second=10, title="<a>")
+    again = animate(dots, line, **options)
     assert again.save(tmp_path / "again.gif").read_bytes() == (tmp_path / "run.gif").read_bytes()
 
 
@@ -215,6 +214,20 @@ def test_a_film_that_cannot_be_made_is_refused_and_leaves_nothing(tmp_path, monk
     assert not list(tmp_path.iterdir())
 
 
+def test_a_film_as_mp4_goes_through_ffmpeg(tmp_path, monkeypatch):
+    """With a stand-in for ffmpeg: it is handed all frames, and what it says when it fails becomes one sentence."""
+    program = tmp_path / "ffmpeg"
+    program.write_text('#!/bin/sh\nfor last; do :; done\ncat > "$last"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    film = animate(*table(seeds=6), tmp_path / "run.mp4", seconds=0.3, frames_per_second=10)
+    assert (tmp_path / "run.mp4").read_bytes().count(b"\x89PNG") == len(film.frames) == 3
+    program.write_text("#!/bin/sh\ncat > /dev/null\necho 'no such codec' >&2\nexit 1\n")
+    with pytest.raises(InputError, match=r"ffmpeg could not write the film: it said no such codec; write a \.gif"):
+        film.save(tmp_path / "other.mp4")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ffmpeg", "run.mp4"]
+
+
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
 def test_a_film_as_mp4(tmp_path):
     animate(*table(seeds=6), tmp_path / "run.mp4", seconds=0.3)
@@ -228,16 +241,16 @@ def test_a_report_is_one_file_that_asks_nobody(tmp_path):
     dots, line = table()
     found = judge(Equal("train_loss"), dots, line)
     figure = plots.draw(dots, line, found)
-    path = report.write(
-        tmp_path / "new",
-        title="<script>alert(1)</script>",
-        claim="SGD follows a < b & c",
-        verdict=found,
-        figures={"the run": figure, "the same": plots.as_svg(figure)},
-        tables={"Parameters": [{"name": "batch", "value": 2, "unit": None}, {"name": "<b>", "value": -0.123456}]},
-        notes=["decimal commas were assumed"],
-        sources=["Hall (1992) <i>"],
-    )
+    parts = {
+        "title": "<script>alert(1)</script>",
+        "claim": "SGD follows a < b & c",
+        "verdict": found,
+        "figures": {"the run": figure, "the same": plots.as_svg(figure)},
+        "tables": {"Parameters": [{"name": "batch", "value": 2, "unit": None}, {"name": "<b>", "value": -0.123456}]},
+        "notes": ["decimal commas were assumed"],
+        "sources": ["Hall (1992) <i>"],
+    }
+    path = report.write(tmp_path / "new", **parts)
     text = path.read_text(encoding="utf-8")
     assert path.name == "report.html"
     assert "<script" not in text
@@ -251,16 +264,4 @@ def test_a_report_is_one_file_that_asks_nobody(tmp_path):
     assert len(identifiers) == len(set(identifiers))
     for target in re.findall(r'href="#([^"]+)"', text) + re.findall(r"url\(#([^)]+)\)", text):
         assert target in identifiers
-    assert text == report.page(**{**_parts(found, figure)})
-
-
-def _parts(found, figure):
-    return {
-        "title": "<script>alert(1)</script>",
-        "claim": "SGD follows a < b & c",
-        "verdict": found,
-        "figures": {"the run": figure, "the same": plots.as_svg(figure)},
-        "tables": {"Parameters": [{"name": "batch", "value": 2, "unit": None}, {"name": "<b>", "value": -0.123456}]},
-        "notes": ["decimal commas were assumed"],
-        "sources": ["Hall (1992) <i>"],
-    }
+    assert text == report.page(**parts)

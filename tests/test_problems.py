@@ -9,7 +9,16 @@ from riron.dynamics import gradient_descent, sgd
 from riron.errors import InputError
 from riron.lab.running import simulate
 from riron.models import Linear, TwoLayer, random_features
-from riron.problems import Composed, GaussianLinear, LeastSquares, OnePass, TeacherStudent, covariances, from_arrays, losses
+from riron.problems import (
+    Composed,
+    GaussianLinear,
+    LeastSquares,
+    OnePass,
+    TeacherStudent,
+    covariances,
+    from_arrays,
+    losses,
+)
 from riron.problems.gaussian_nodes import gaussian_nodes
 from riron.problems.sampling import scaled_words, uniform_index
 
@@ -205,7 +214,11 @@ def test_row_numbers_are_uniform():
 
 
 def test_start_has_exactly_the_covariances_asked_for():
-    gram, q, rho = np.array([[1.0, 0.2], [0.2, 0.7]]), np.array([[0.5, 0.1], [0.0, 0.3]]), np.array([[1.0, 0.4], [0.4, 2.0]])
+    gram, q, rho = (
+        np.array([[1.0, 0.2], [0.2, 0.7]]),
+        np.array([[0.5, 0.1], [0.0, 0.3]]),
+        np.array([[1.0, 0.4], [0.4, 2.0]]),
+    )
     spectrum = np.linspace(0.2, 1.8, 60)
     problem = TeacherStudent(
         60, start_gram=gram, overlap=q, teacher_gram=rho, second=[1.0, -1.0], spectrum=spectrum, activation="erf"

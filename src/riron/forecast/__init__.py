@@ -5,7 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "edges": ["growth_factor", "stability_edge"],
+        "advice": ["Advice", "advise"],
+        "command": ["forecast"],
         "curves": ["sgd", "sgd_many"],
+        "edges": ["growth_factor", "stability_edge"],
+        "features": ["Features", "make_features"],
+        "reading": ["read_table"],
+        "sample_size": ["learning_curve"],
+        "table": ["Table"],
+        "verification": ["Verification", "verify"],
     },
 )

@@ -1,13 +1,13 @@
 """Which step size, batch size and stopping time to use: all settings that the held-out rows cannot tell from the best.
 
-Every setting of a grid is forecast with the cheap closure (diagonal covariance, sampled rows), which gives each held-out
-row its own expected loss. One half of the held-out rows chooses; what the chosen settings will give is then forecast with
-the covariance of the training curve and stated on the other half, so that the choice does not flatter itself.
+Every setting of a grid is forecast with the cheap closure (diagonal covariance, sampled rows), which gives each
+held-out row its own expected loss. One half of the held-out rows chooses; what the chosen settings will give is then
+forecast with the covariance of the training curve and stated on the other half, so that the choice does not flatter
+itself.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -81,8 +81,8 @@ def advise(
       progress: True, or a function (done, total, label).
 
     Returns:
-      Advice. Each setting is a mapping: batch, step_size, fraction_of_edge, epochs, steps, train_loss, test_loss (on the
-      half that judges) with test_loss_stderr (the luck of its rows), test_error for classes, behind_best with
+      Advice. Each setting is a mapping: batch, step_size, fraction_of_edge, epochs, steps, train_loss, test_loss (on
+      the half that judges) with test_loss_stderr (the luck of its rows), test_error for classes, behind_best with
       behind_best_stderr (paired, on the half that chose), best. Of one batch and step size only the cheapest stopping
       time within the noise is listed. Cheapest first: fewest passes over the data, then fewest steps.
 
@@ -107,9 +107,10 @@ def advise(
     equal = behind <= NOISE * luck
     equal[best] = True
 
-    picked = [(s, int(np.argmax(equal[s]))) for s in np.flatnonzero(equal.any(axis=1))]
+    picked = [(int(s), int(np.argmax(equal[s]))) for s in np.flatnonzero(equal.any(axis=1))]
+    best = (int(best[0]), int(best[1]))
     if best not in picked:
-        picked.append((int(best[0]), int(best[1])))
+        picked.append(best)
     used = sorted({s for s, _ in picked})
     final = _final(with_held_out(seen, judges), grid, used, shuffle, ridge, covariance, rows)
     settings = []
@@ -127,7 +128,7 @@ def advise(
             "test_loss_stderr": float(judged.std(ddof=1) / np.sqrt(len(judged))),
             "behind_best": float(behind[s, t]),
             "behind_best_stderr": float(luck[s, t]),
-            "best": (s, t) == tuple(best),
+            "best": (s, t) == best,
         }
         if "test_error" in curve:
             setting["test_error"] = float(curve.test_error)
@@ -216,7 +217,8 @@ def steps_per_epoch(n: int, batch: float, shuffle: str) -> float:
 
 def with_held_out(spectrum: Spectrum, chosen: np.ndarray) -> Spectrum:
     """The spectrum with some of its held-out rows only."""
-    assert spectrum.test_rows is not None and spectrum.test_targets is not None
+    assert spectrum.test_rows is not None
+    assert spectrum.test_targets is not None
     return dataclasses.replace(
         spectrum, test_rows=spectrum.test_rows[chosen], test_targets=spectrum.test_targets[chosen]
     )

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from pandas.util import hash_pandas_object
 
 from ..checks import nearest
 from ..errors import InputError
@@ -135,8 +134,8 @@ def _drop_useless(columns: Columns, *, identifiers: bool) -> None:
 
 
 def _digest(column: Any) -> int:
-    hashes: Any = hash_pandas_object(column, index=False)
-    return int(hashes.sum())
+    values = column.cat.codes if isinstance(column.dtype, pd.CategoricalDtype) else column
+    return hash(values.to_numpy().tobytes())
 
 
 def _why_useless(name: str, column: Any, own_rows: int, *, identifiers: bool) -> str:

@@ -12,11 +12,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from ..lab.plots import style
 from .result import Forecast
-from .summary import BAND, sig
+from .sentences import sig
 
 # Colour-blind safe (Okabe & Ito); train and held-out also differ in dash and marker, so that grey prints read alike.
 TRAIN, HELD_OUT, THEORY, ADVISED, QUIET = "#0072b2", "#d55e00", "#777777", "#009e73", "#bbbbbb"
 EXPLODED = 1e3  # times the first loss, where the picture of a divergence ends
+BAND = 1.645  # standard deviations of the band between runs (90 %)
 ERROR_BARS = 2.0  # standard errors of the dots
 
 
@@ -34,12 +35,10 @@ def draw(found: Forecast) -> Figure:
             advice(panels[1, 0], found)
         more_data(panels[1, 1], found)
         about = found.about
-        figure.suptitle(
-            f"{Path(about['source']).name} → {about['target']}:  {about['n']} rows, {about['features']} features, batch {found.batch}, "
-            f"step size {sig(found.step_size)}, nothing trained"
-            + ("" if found.verification is None else " for the lines"),
-            fontsize=11,
-        )
+        size = f"{about['n']} rows, {about['features']} features"
+        how = "nothing trained" if found.verification is None else "nothing trained for the lines"
+        title = f"{Path(about['source']).name} → {about['target']}:  {size}, batch {found.batch}, step size "
+        figure.suptitle(f"{title}{sig(found.step_size)}, {how}", fontsize=11)
         figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # type: ignore[union-attr]
     return figure
 
@@ -75,8 +74,8 @@ def training_curve(axes: Axes, found: Forecast) -> None:
         axes.axvline(float(best.epoch), color="0.35", lw=0.8, ls=":", zorder=0)
         at = f"lowest held-out\nloss: epoch {sig(float(best.epoch), 2)}"
         axes.annotate(
-            at, (float(best.epoch), 0.98), xycoords=("data", "axes fraction"), xytext=(-4, 0), textcoords="offset points",
-            ha="right", va="top", fontsize=8, color="0.25",
+            at, (float(best.epoch), 0.98), xycoords=("data", "axes fraction"), xytext=(-4, 0),
+            textcoords="offset points", ha="right", va="top", fontsize=8, color="0.25",
         )  # fmt: skip
     if not found.classes and not found.above_edge:
         scale = found.about["target_scale"]
@@ -210,8 +209,8 @@ def more_data(axes: Axes, found: Forecast) -> None:
         x = origin * 1.06 ** (np.arange(of.sizes["backtest"]) - (of.sizes["backtest"] - 1) / 2)
         y, low, high = (form(of[key]) for key in (back, back_low, back_high))
         axes.errorbar(
-            x, y, (np.maximum(y - low, 0), np.maximum(high - y, 0)), fmt=marker, color=THEORY, ms=5, lw=0.9, mfc="white",
-            label=f"backtest: {origin} rows forecast {n[0]}",
+            x, y, (np.maximum(y - low, 0), np.maximum(high - y, 0)), fmt=marker, color=THEORY, ms=5, lw=0.9,
+            mfc="white", label=f"backtest: {origin} rows forecast {n[0]}",
         )  # fmt: skip
         axes.plot([x[0], n[0]], [form(curve[name][0])] * 2, ":", color="black", lw=0.8, zorder=0)
     ticks = np.round(n[0] * np.array([0.25, 0.5, 1, 2, 4])).astype(int)
@@ -254,10 +253,10 @@ def dots(axes: Axes, found: Forecast, name: str, colour: str, marker: str, label
     runs = seen[name].astype(float)
     epoch = seen.step.values * (found.options.epochs / found.steps)
     error = ERROR_BARS * runs.std("seed", ddof=1) / np.sqrt(runs.sizes["seed"])
-    finite = np.isfinite(runs.mean("seed")).values
+    finite = np.isfinite(runs.mean("seed").values)
     axes.errorbar(
-        epoch[finite], runs.mean("seed")[finite], error[finite], fmt=marker, color=colour, ms=5, lw=1, mec="white", mew=0.6,
-        capsize=2, label=f"{label}, {runs.sizes['seed']} runs", zorder=4,
+        epoch[finite], runs.mean("seed")[finite], error[finite], fmt=marker, color=colour, ms=5, lw=1, mec="white",
+        mew=0.6, capsize=2, label=f"{label}, {runs.sizes['seed']} runs", zorder=4,
     )  # fmt: skip
 
 
@@ -271,7 +270,7 @@ def readable(axis, limits: tuple[float, float]) -> None:
         axis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
 
 
-def legend(axes: Axes, place: str = "best", ncols: int = 1) -> None:
+def legend(axes: Axes, place: Any = "best", ncols: int = 1) -> None:
     """A legend that stays readable where it cannot avoid the data."""
     axes.legend(loc=place, ncols=ncols, frameon=True, framealpha=0.85, edgecolor="none", fontsize=8)
 

@@ -135,6 +135,11 @@ def _finished(
     y_test = (labels.to_numpy(np.float64) if codes is None else codes)[test]
     if codes is None and np.ptp(y) == 0:
         raise InputError(f"target '{target}' is constant on the training rows", do="hold fewer rows out by --test")
+    unseen = sorted(set(range(len(classes or []))) - set(y.tolist()))
+    if unseen and classes:
+        raise InputError(
+            f"class '{classes[unseen[0]]}' of target '{target}' has no training row", do="hold fewer rows out by --test"
+        )
     X, X_test, names = encode(columns, train, test, impute=impute)
     Y = y[:, None] if codes is None else np.eye(len(classes or []))[y]
     for name, correlation in leaks(X, Y, names):

@@ -25,8 +25,8 @@ class Forecast:
       options: what was asked for; `batch`, `step_size`, `steps`, `epochs` are what was used.
       about: the table in numbers: data, target, task, classes, n, n_test, features, columns, scale (of the target).
       edges: one mapping for each batch size: batch, exact, homogenized, method.
-      edge: at the batch size used: step_size (the edge), fraction, growth_factor and doubling_steps if above it, ceiling
-        (2 / largest curvature), rows (those that set it), share, without_them.
+      edge: at the batch size used: step_size (the edge), fraction, growth_factor and doubling_steps if above it,
+        ceiling (2 / largest curvature), rows (those that set it), share, without_them.
       curve: Dataset over `step`, with coordinate `epoch`.
       advice: settings within the noise of the best, cheapest first.
       learning_curve: Dataset over `n_samples` and `backtest`.

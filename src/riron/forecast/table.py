@@ -104,7 +104,7 @@ def check_classes(codes: np.ndarray, classes: list, target: str, rows: pd.Index)
         row = int(rows[int(np.flatnonzero(codes == alone[0])[0])]) + 1
         others = f", as have {len(alone) - 1} others" if len(alone) > 1 else ""
         raise InputError(
-            f"class '{classes[alone[0]]}' of target '{target}' has one row only (row {row}){others}",
+            f"class '{classes[alone[0]]}' of target '{target}' has one row only (data row {row}){others}",
             why="it cannot be both learned and held out",
             do="add rows of it, or leave it out",
         )

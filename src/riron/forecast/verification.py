@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xarray as xr
-from numpy.typing import ArrayLike
 
 from ..checks import as_positive
 from ..dynamics import sgd
@@ -37,10 +36,10 @@ class Verification(NamedTuple):
 
 
 def verify(
-    X: ArrayLike,
-    y: ArrayLike,
-    X_test: ArrayLike,
-    y_test: ArrayLike,
+    X: np.ndarray,
+    y: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
     *,
     batch: int,
     step_size: float,
@@ -67,8 +66,9 @@ def verify(
       spectrum: of these rows, if it is at hand.
       progress: True, or a function (done, total, label).
 
-    Returns: Verification. The report is that of `riron.lab.verdict.judge`, with `mutations` (the verdict on deliberately
-      wrong lines), `complete` (False if it was interrupted: then only the points reached are judged) and `seconds`.
+    Returns: Verification. The report is that of `riron.lab.verdict.judge`, with `mutations` (the verdict on lines that
+      are wrong on purpose), `complete` (False if it was interrupted: then only the points reached are judged) and
+      `seconds`.
     Raises: InputError for fewer than 16 runs, or a setting out of range.
     """
     if seeds < LEAST_SEEDS:
@@ -142,7 +142,7 @@ def _judge_divergence(dots: xr.Dataset, steps: int, shuffle: str) -> dict:
     if count < seeds / 2:
         cure = "; close to the edge rare runs carry the mean, and a longer run or a larger step shows it"
         if shuffle == "epochs":
-            cure = "; the edge is that of batches with replacement, and shuffled epochs meet a heavy row only once an epoch"
+            cure = "; the edge is that of batches with replacement, and shuffled epochs meet a heavy row once an epoch"
     return {
         "verdict": "inconclusive" if cure else "holds",
         "reason": few + cure,
@@ -167,7 +167,7 @@ def record_points(steps: int, points: int = POINTS) -> xr.DataArray:
 
 
 def line_record(steps: int) -> xr.DataArray:
-    """Where the line is drawn: dense, the points of comparison among them, so that curve and verdict share one solution."""
+    """Where the line is drawn: dense, the points of comparison among them; curve and verdict share one compilation."""
     places = np.union1d(as_record(None, steps).values, record_points(steps).values)
     return xr.DataArray(places, {"step": places}, "step")
 

@@ -17,13 +17,14 @@ from .summary import as_text
 KEPT = 64  # pictures kept in the cache folder
 
 STYLE = """
-body { font: 16px/1.5 system-ui, "Noto Sans", sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
-svg { max-width: 100%; height: auto } pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; line-height: 1.35 }
+body { font: 16px/1.5 system-ui, "Noto Sans", sans-serif; max-width: 64rem; margin: 2rem auto; color: #1a1a1a }
+body { padding: 0 1rem } svg { max-width: 100%; height: auto }
+pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; line-height: 1.35 }
 """
 
 
 def write(found: Forecast, folder: Path) -> None:
-    """Write forecast.json, forecast.nc, cleaning.json, figure.png, figure.svg and report.html into a folder that is there."""
+    """Write forecast.json, .nc, cleaning.json, figure.png, .svg and report.html into a folder that is there."""
     write_json(folder / "forecast.json", found.to_dict())
     write_json(folder / "cleaning.json", {"cleaning": found.cleaning, "notes": found.notes})
     write_datatree(folder / "forecast.nc", datasets(found))
@@ -32,7 +33,7 @@ def write(found: Forecast, folder: Path) -> None:
 
 
 def keep_picture(found: Forecast) -> Path | None:
-    """Write the picture into the user's cache folder, under a name made of what was asked; None if it cannot be written."""
+    """Write the picture into the user's cache folder, named by what was asked; None if that cannot be written."""
     try:
         folder = Store().root / "forecasts" / address(origin(found))[:16]
         folder.mkdir(parents=True, exist_ok=True)
@@ -84,8 +85,8 @@ def as_html(found: Forecast, svg: str) -> str:
     """One page without scripts or other files: the picture, and all that is printed."""
     about = found.about
     title = escape(f"Forecast: {about['source']}, {about['target']}")
+    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>'
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n"
+        f'<!doctype html>\n<html lang="en"><head>{head}<style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n'
         f"<figure>{svg[svg.index('<svg') :]}</figure>\n<pre>{escape(as_text(found))}</pre>\n</body></html>\n"
     )

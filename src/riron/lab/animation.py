@@ -145,8 +145,8 @@ def _stage(series: Series, runs: np.ndarray, name: str, title: str, labels) -> G
 
 def _limits(series: Series, runs: np.ndarray, *, log: bool) -> tuple[float, float]:
     """Of the vertical axis: line, means and nearly all runs, since one wild run must not flatten the rest."""
-    with np.errstate(invalid="ignore"):
-        usual = np.nanquantile(np.where(np.isfinite(runs), runs, np.nan), [0.01, 0.99])
+    finite = runs[np.isfinite(runs)]
+    usual = np.quantile(finite, [0.01, 0.99]) if finite.size else np.array([])
     everything = np.concatenate([series.line, series.mean, usual])
     everything = everything[np.isfinite(everything) & ((everything > 0) | (not log))]
     low, high = everything.min(), everything.max()

@@ -125,21 +125,22 @@ class Series:
         """Abscissae, dots/line - 1 and its error in per cent, where they are finite."""
         with np.errstate(all="ignore"):
             value, error = 100 * (self.mean - self.line) / np.abs(self.line), 100 * self.error / np.abs(self.line)
-        sound = np.isfinite(value) & np.isfinite(error)
+        rounding = 1e-9 * np.abs(self.line).max(initial=0.0)  # where the line is zero there is no ratio
+        sound = np.isfinite(value) & np.isfinite(error) & (np.abs(self.line) > rounding)
         return self.x[sound], value[sound], error[sound]
 
 
 def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str, labels, beside: Mapping) -> None:
     measured, predicted, beside = _with_record(measured, predicted, name, beside)
     series = {size: Series.of(measured[size], predicted[size], name) for size in measured}
-    same = len(series) > 1 and all(np.array_equal(s.line, list(series.values())[-1].line) for s in series.values())
+    same = _is_one_line([s.line for s in series.values()])
     below.axhline(0, color=LINE, linewidth=1.2)
     reach = 1e-3
     for k, (size, s) in enumerate(series.items()):
         largest = k == len(series) - 1
         at_size = "" if len(series) == 1 else f", {words_for('size', labels)} {plain(size):g}"
         if largest or not same:
-            text = f"theory, limit of large {words_for('size', labels)}" if same else f"theory{at_size}"
+            text = f"theory, limit of large {words_for('size', labels).rstrip(' =')}" if same else f"theory{at_size}"
             dashes = DASHES[(len(series) - 1 - k) % len(DASHES)]
             above.plot(s.x, s.line, color=shade(LINE, k, len(series)), linestyle=dashes, label=text, zorder=2)
         if largest:
@@ -168,6 +169,13 @@ def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str,
     below.set(xlabel=words_for(series[largest_size].axis, labels), ylabel="dots/line − 1")
     below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %".replace("-", "−")))
     below.set_ylim(-1.15 * reach, 1.15 * reach)
+
+
+def _is_one_line(lines: Sequence[np.ndarray]) -> bool:
+    """Whether several sizes share one line, a limit."""
+    last = lines[-1]
+    scale = 1e-9 * np.abs(last).max(initial=0.0)
+    return len(lines) > 1 and all(y.shape == last.shape and np.allclose(y, last, rtol=1e-6, atol=scale) for y in lines)
 
 
 def _bands(above: Axes, below: Axes, s: Series, theory: xr.Dataset, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A report as one HTML file: no scripts, no other files, no foreign hosts; pictures are inline SVG, numbers are tables."""
+"""A report as one HTML file: no scripts, no other files, no foreign hosts; inline SVG pictures, numbers as tables."""
 
 import os
 import re

@@ -51,7 +51,7 @@ class Study(ABC):
     compare: ClassVar[tuple[Claim, ...]] = ()
     mutations: ClassVar[Mapping[str, Any]] = {}  # keyword of the theory -> factor, or lab.verdict.Instead(value)
     diagram: ClassVar[Mapping[str, Any]] = {}  # what `riron.sweep` draws: over, parameters, observable
-    labels: ClassVar[Mapping[str, str]] = {"size": "d ="}  # words for axes in pictures
+    labels: ClassVar[Mapping[str, str]] = {"size": "d"}  # words for axes in pictures
 
     seed: int = param(0, 0, 2147483647, "root of all random numbers")
 

@@ -36,7 +36,7 @@ class HomogenizedSGD(Study):
         "observable": "relative_speed",
     }
     labels = {
-        "size": "d =",
+        "size": "d",
         "samples": "samples per feature",
         "fraction": "step size / stability edge",
         "relaxation": "time in 1 / (2 eta h_min)",

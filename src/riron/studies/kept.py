@@ -27,8 +27,8 @@ class Kept:
         self.study = study
         self.store = Store() if cache else None
 
-    def asked(self, d: int, seeds: int) -> dict[str, Any]:
-        """All that the numbers of a simulation depend on."""
+    def asked(self, d: int, seeds: int, line: "xr.Dataset") -> dict[str, Any]:
+        """All that the numbers of a simulation depend on; the line of the same size tells at which points they lie."""
         import jax
 
         return {
@@ -37,15 +37,16 @@ class Kept:
             "parameters": self.study.parameters(),
             "size": d,
             "seeds": seeds,
+            "record": {str(name): values.values for name, values in line.coords.items()},
             "x64": bool(jax.config.jax_enable_x64),  # type: ignore[attr-defined]
         }
 
-    def dots(self, d: int, seeds: int, *, show: Progress | None = None) -> "xr.Dataset":
+    def dots(self, d: int, seeds: int, line: "xr.Dataset", *, show: Progress | None = None) -> "xr.Dataset":
         """Dots of one size.
 
         Raises: KeyboardInterrupt, with what is kept, if the lab was interrupted and answered by what it had.
         """
-        key = address(self.asked(d, seeds))
+        key = address(self.asked(d, seeds, line))
         if self.store is not None:
             try:
                 return self.store.get_dataset(key)
@@ -70,7 +71,7 @@ class Kept:
         claims, found = tuple(self.study.claims()), {}
         seeds = next(iter(measured.values())).sizes["seed"]
         asked = {
-            "dots": [self.asked(d, seeds) for d in measured],
+            "dots": [self.asked(d, seeds, line[d]) for d in measured],
             "claims": [repr(claim) for claim in claims],
             "line": [{name: line[d][name].values for name in map(str, line[d])} for d in line],
             "looks": looks,

@@ -1,6 +1,5 @@
-"""A verdict as text: lines for the terminal, and one self-contained HTML page without scripts."""
+"""A verdict as lines for the terminal, and as one self-contained page."""
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from ..lab.verdict import describe
@@ -8,26 +7,18 @@ from .cards import find_card
 from .citations import references
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .result import Result
 
-STYLE = """
-body { font: 16px/1.5 system-ui, "Noto Sans", sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #1a1a1a }
-table { border-collapse: collapse; margin: .5rem 0 } td, th { border: 1px solid #999; padding: .2rem .6rem; text-align: left }
-svg { max-width: 100%; height: auto } pre { white-space: pre-wrap; background: #f4f4f4; padding: .5rem }
-.verdict { font-weight: bold; border-left: .4rem solid; padding-left: .6rem }
-.holds { border-color: #0072b2 } .fails { border-color: #d55e00 } .inconclusive { border-color: #777 }
-"""
 
-
-def as_lines(verdict: dict[str, Any], *, brief: bool = False) -> list[str]:
-    """The verdict as the command line prints it; `brief` leaves the wrong lines out."""
+def as_lines(verdict: dict[str, Any]) -> list[str]:
+    """The verdict as the command line prints it."""
     lines = describe(verdict)
-    if not brief:
-        lines += [f"  wrong line, {label:<22} -> {answer}" for label, answer in verdict["mutations"].items()]
-        lines += [f"  would notice {key} {_factors(pair)}" for key, pair in verdict["notices"].items()]
-        lines += [f"  beside: {label}: {other['verdict']}{_ratios(other)}" for label, other in verdict["beside"].items()]
-    lines.append(summary(verdict))
-    return lines
+    lines += [f"  wrong line, {label:<22} -> {answer}" for label, answer in verdict["mutations"].items()]
+    lines += [f"  would notice {keyword} {_factors(pair)}" for keyword, pair in verdict["notices"].items()]
+    lines += [f"  beside: {label}: {other['verdict']}{_ratios(other)}" for label, other in verdict["beside"].items()]
+    return [*lines, summary(verdict)]
 
 
 def summary(verdict: dict[str, Any]) -> str:
@@ -36,51 +27,32 @@ def summary(verdict: dict[str, Any]) -> str:
     return f"{verdict['verdict']}{reason}  ({verdict['seeds']} seeds, {verdict['seconds']:.1f} s)"
 
 
-def as_html(result: "Result", svg: str, *, whole: bool = True) -> str:
-    """The report of a run: claim, picture, comparisons, wrong lines, parameters, sources. No scripts, no other files."""
+def as_html(result: "Result", figure: "Figure") -> str:
+    """The report of a run: claim, picture, comparisons, wrong lines, parameters, sources."""
+    from ..lab.report import page
+
     verdict, card = result.verdict, find_card(result.study.name())
-    answer = escape(verdict["verdict"])
-    rows = [
-        [c["variable"], c["kind"], c["verdict"], _number(c.get("line_over_dots")), _percent(c.get("would_notice")), c["reason"]]
-        for c in verdict["comparisons"]
+    mutations = [{"wrong line": label, "verdict": answer} for label, answer in verdict["mutations"].items()]
+    noticed = [{"keyword": key, "nearest that are noticed": _factors(p)} for key, p in verdict["notices"].items()]
+    others = [{"theory": label, "verdict": o["verdict"] + _ratios(o)} for label, o in verdict["beside"].items()]
+    parameters = [
+        {"name": p.name, "value": verdict["parameters"][p.name], "meaning": p.meaning, "unit": p.unit}
+        for p in card.parameters
     ]
-    parts = [
-        f"<h1>{escape(card.name)}</h1><p>{escape(card.claim)}</p>",
-        f'<p class="verdict {answer}">{escape(summary(verdict))}</p>',
-        f"<figure>{svg[svg.index('<svg') :]}</figure>",
-        _table("Comparisons", ["variable", "claim", "verdict", "line/dots", "would notice", "reason"], rows),
-        _table("Wrong lines, which must fail", ["change", "verdict"], list(verdict["mutations"].items())),
-        _table(
-            "Smallest change that would be noticed",
-            ["keyword of the theory", "factors"],
-            [[key, _factors(pair)] for key, pair in verdict["notices"].items()],
-        ),
-        _table(
-            "Other theories of the same dots",
-            ["theory", "verdict"],
-            [[label, other["verdict"] + _ratios(other)] for label, other in verdict["beside"].items()],
-        ),
-        _table(
-            "Parameters",
-            ["name", "value", "meaning", "unit"],
-            [[p.name, verdict["parameters"][p.name], p.meaning, p.unit] for p in card.parameters],
-        ),
-        "<h2>Sources</h2>" + "".join(f"<pre>{escape(references()[key])}</pre>" for key in card.cites),
-        f"<p>riron {escape(verdict['version'])}, size {escape(verdict['size'])}, {verdict['seeds']} seeds</p>",
-    ]
-    style = f"<style>{STYLE}</style>"
-    if not whole:
-        return "<div>" + "\n".join(parts[:4]) + "</div>"
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{escape(card.name)}</title>'
-    return f'<!doctype html>\n<html lang="en"><head>{head}{style}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
-
-
-def _table(title: str, head: list[str], rows: list[Any]) -> str:
-    if not rows:
-        return ""
-    cells = lambda tag, row: "".join(f"<{tag}>{escape(str(value))}</{tag}>" for value in row)
-    body = "".join(f"<tr>{cells('td', row)}</tr>" for row in rows)
-    return f"<h2>{escape(title)}</h2><table><tr>{cells('th', head)}</tr>{body}</table>"
+    return page(
+        title=card.name,
+        claim=card.claim,
+        verdict=verdict,
+        figures={"Dots: simulation, mean and standard error. Line: theory.": figure},
+        tables={
+            "Wrong lines, which must fail": mutations,
+            "How wrong the theory could be without being noticed": noticed,
+            "Other theories of the same dots": others,
+            "Parameters": parameters,
+        },
+        notes=[f"riron {verdict['version']}, size {verdict['size']}, {verdict['seeds']} seeds"],
+        sources=[references()[key] for key in card.cites],
+    )
 
 
 def _factors(pair: list[float | None]) -> str:
@@ -90,11 +62,3 @@ def _factors(pair: list[float | None]) -> str:
 def _ratios(other: dict[str, Any]) -> str:
     found = [(entry["variable"], entry["line_over_dots"]) for entry in other["comparisons"]]
     return "".join(f", {name} line/dots {ratio:.3f}" for name, ratio in found if ratio is not None)
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.1f} %"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..lab.files import new_folder, write_json, write_text
 from ..lab.netcdf import write_datatree
-from .report import as_html, as_lines
+from .report import as_html, as_lines, summary
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -63,7 +63,7 @@ class Result:
         """The run over its theory as a moving picture (GIF, HTML, or MP4 where ffmpeg is found)."""
         from ..lab import animation
 
-        options.setdefault("title", self.study.name())
+        options = {"title": self.study.name(), "labels": self.study.labels} | options
         return animation.animate(self.dots, self.line, path, **options)
 
     def save(self, folder: str | os.PathLike, *, force: bool = False) -> Path:
@@ -79,10 +79,11 @@ class Result:
         """Writes the five files into a folder that is there."""
         from ..lab import plots
 
+        figure = self.plot()
         write_datatree(place / "result.nc", self._groups())
         write_json(place / "verdict.json", self.verdict)
-        plots.save(self.plot(), place, metadata=self.origin())
-        write_text(place / "report.html", as_html(self, (place / "figure.svg").read_text(encoding="utf-8")))
+        plots.save(figure, place, metadata=self.origin())
+        write_text(place / "report.html", as_html(self, figure))
 
     def origin(self) -> dict[str, Any]:
         """What makes this picture again; kept inside it."""
@@ -100,6 +101,9 @@ class Result:
         return f"<riron.Result {self.study.name()}: {self.verdict['verdict']}, {self.verdict['seeds']} seeds>"
 
     def _repr_html_(self) -> str:
+        from html import escape
+
         from ..lab import plots
 
-        return as_html(self, plots.as_svg(self.plot()), whole=False)
+        svg = plots.as_svg(self.plot())
+        return f"<p><b>{escape(self.study.name())}</b>: {escape(summary(self.verdict))}</p>{svg[svg.index('<svg') :]}"

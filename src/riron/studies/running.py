@@ -78,7 +78,7 @@ def execute(
         with Progress(len(ladder), f"{study.name()}, {count} seeds", progress) as bar:
             found = {}
             for d in ladder:
-                found[d] = kept.dots(d, count, show=bar)
+                found[d] = kept.dots(d, count, line[d], show=bar)
                 bar.advance()
         return found, line
 

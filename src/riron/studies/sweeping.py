@@ -145,9 +145,10 @@ def sweep(
 
 def _observe(study: Study, d: int, seeds: int, cache: bool) -> dict[str, float]:
     """Each observable of the dots with its jackknife error, and of the line."""
-    runs = Kept(study, cache=cache).dots(d, seeds)
+    line = evaluate(study.predict(d))
+    runs = Kept(study, cache=cache).dots(d, seeds, line)
     with np.errstate(all="ignore"):  # a diverged run is shown as a hole
-        predicted = study.observe(evaluate(study.predict(d)))
+        predicted = study.observe(line)
         whole = study.observe(runs.mean("seed"))
         without = [study.observe(runs.drop_isel(seed=s).mean("seed")) for s in range(seeds)]
         found = {}

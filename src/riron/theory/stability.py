@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from scipy.optimize import brentq
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ..checks import as_positive
@@ -67,13 +68,15 @@ def growth_factor(spectrum: Spectrum, *, batch: float, step_size: float, ridge: 
     check_setting(spectrum, batch=batch, ridge=ridge)
     as_positive(step_size, "step_size")
     feedback = Feedback(spectrum, batch, ridge, None)
-    # sigma must exceed every multiplier of the covariance, where the gain is infinite.
+    # sigma must exceed every multiplier of the covariance, where the gain is infinite; from there the gain falls.
     floor = 1 - feedback.slowest(step_size)
-    lowest = np.log(max(abs(floor), 1e-6) * 1e-6)
-    x = _solve(
-        lambda log: -np.log(feedback.gain(step_size, floor + np.exp(log))), lowest / 2, np.inf, low=lowest, tol=2e-5
-    )
-    return float(floor + np.exp(x))
+    log_gain = lambda x: np.log(feedback.gain(step_size, floor + np.exp(x)))
+    low = high = np.log(max(abs(floor), 1e-3) * 1e-2)
+    while log_gain(low) < 0:
+        low -= 4
+    while log_gain(high) > 0:
+        high += 2
+    return float(floor + np.exp(brentq(log_gain, low, high, xtol=1e-6, rtol=1e-9)))
 
 
 class Feedback:
@@ -97,7 +100,7 @@ class Feedback:
         return step_size * np.add.outer(damped, damped) - squared
 
     def slowest(self, step_size: float) -> float:
-        return float(np.min(np.diagonal(self.decay(step_size))))
+        return float(np.min(self.decay(step_size)))
 
     def gain(self, step_size: float, growth: float = 1.0) -> float:
         """Largest eigenvalue of the feedback at this step size."""
@@ -119,7 +122,7 @@ class Feedback:
             else:
                 operator = LinearOperator((n, n), matvec=apply, dtype=float)
                 try:
-                    values, vectors = eigsh(operator, k=1, which="LA", v0=self.vector, tol=3e-3, ncv=6, maxiter=40)
+                    values, vectors = eigsh(operator, k=1, which="LA", v0=self.vector, tol=1e-3, ncv=6, maxiter=40)
                 except ArpackNoConvergence as error:
                     raise InputError("the stability edge did not converge", do="use method='hybrid'") from error
             self.vector = np.abs(vectors[:, -1])
