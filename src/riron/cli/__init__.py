@@ -78,7 +78,7 @@ def answer(command: Callable[[], Any]) -> int:
 
 
 def _say(sentence: str, status: int) -> int:
-    print(sentence, file=sys.stderr)
+    print(" ".join(sentence.split()), file=sys.stderr)  # one line, whatever was typed
     return status
 
 

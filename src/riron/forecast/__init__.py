@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "advice": ["Advice", "advise"],
-        "command": ["forecast"],
+        "command": ["forecast_table"],
         "curves": ["sgd", "sgd_many"],
         "edges": ["growth_factor", "stability_edge"],
         "features": ["Features", "make_features"],

@@ -44,7 +44,8 @@ class DoubleDescent(Study):
         return {"spectrum": spectrum / spectrum.mean(), "signal": signal, "label_noise": self.label_noise}
 
     def record(self, d):
-        return xr.DataArray(np.rint(RATIOS * d), {"samples_per_feature": RATIOS}, "samples_per_feature")
+        n, axis = np.rint(RATIOS * d), "samples_per_feature"
+        return xr.DataArray(n, {axis: RATIOS, "n_samples": (axis, n)}, axis)
 
     def simulate(self, d, *, seeds):
         n_samples = self.record(d)

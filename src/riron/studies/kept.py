@@ -56,6 +56,7 @@ class Kept:
         if not found.attrs.get("complete", True):
             kept = f"{show.done} of {show.total} are kept" if show and self.store else "nothing is kept"
             raise KeyboardInterrupt(f"{self.study.name()}: {kept}")
+        found.attrs.pop("seconds", None)  # numbers that are read again must be the same to the bit
         if self.store is not None:
             self.store.put_dataset(key, found)
         return found
