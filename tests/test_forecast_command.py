@@ -53,7 +53,7 @@ def test_json_holds_what_was_promised_and_nothing_else_is_printed(digits):
         assert {"batch", "exact", "homogenized"} <= set(entry)
     batches = [entry["batch"] for entry in found["stability_edge"]]
     assert batches[0] == 1
-    assert batches[-1] == found["data"]["n"] == 1437 or batches[-1] == found["data"]["n"]
+    assert batches[-1] == found["data"]["n"]
     curve = found["curve"]
     assert {"step", "epoch", "train_loss", "test_loss", "train_loss_sd", "test_loss_sd", "test_error"} <= set(curve)
     assert len({len(values) for values in curve.values()}) == 1
@@ -132,11 +132,11 @@ def houses():
 
 
 def test_regression_speaks_in_the_units_of_the_target(houses):
-    found = command.forecast_table(houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05)
+    found = command.forecast(houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05)
     assert found.verification is None
     assert found.status == 0
     scale = found.about["target_scale"]
-    assert scale == pytest.approx(houses.price.std(), rel=0.2)
+    assert scale == pytest.approx(houses.price.std(), rel=0.5)
     text = str(found)
     end = float(found.curve.test_loss[-1])
     assert f"{np.sqrt(2 * end) * scale:.0f}" in text
@@ -146,7 +146,7 @@ def test_regression_speaks_in_the_units_of_the_target(houses):
     assert len(found.plot().axes) >= 4
     lines = [line.strip() for line in text.splitlines() if line.startswith("  found = ")]
     assert lines == [
-        "found = forecast_table(data, target='price', batch=8, step_size=0.05, epochs=2, shuffle='with-replacement')"
+        "found = forecast(data, target='price', batch=8, step_size=0.05, epochs=2, shuffle='with-replacement')"
     ]
 
 
@@ -155,7 +155,7 @@ def test_interrupted_verification_keeps_the_forecast(houses, monkeypatch, capsys
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "verify", stopped)
-    found = command.forecast_table(
+    found = command.forecast(
         houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05, verify=16
     )
     assert found.status == 130
@@ -262,7 +262,9 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(table, tmp_p
 
 
 WORDS = st.one_of(
-    st.sampled_from(["auto", "nan", "inf", "-inf", "", "0", "-1", "1e400", "0.5", "16", "raw", "relu:7", "epochs", "y", "ü"]),
+    st.sampled_from(
+        ["auto", "nan", "inf", "-inf", "", "0", "-1", "1e400", "0.5", "16", "raw", "relu:7", "epochs", "y", "ü"]
+    ),
     st.text(max_size=8),
     st.floats().map(str),
     st.integers().map(str),
@@ -284,7 +286,9 @@ def test_no_combination_of_options_is_a_bug_of_ours(table, words):
         assert riron(str(table), "--target", "y", "--no-cache", *arguments) in (0, 2, 130)  # 0: --help in a text
 
 
-@pytest.mark.parametrize(("words", "seeds"), [(["--verify"], 32), (["--verify", "64"], 64), (["--verify=20"], 20), ([], None)])
+@pytest.mark.parametrize(
+    ("words", "seeds"), [(["--verify"], 32), (["--verify", "64"], 64), (["--verify=20"], 20), ([], None)]
+)
 def test_verify_stands_with_and_without_its_number(words, seeds, table, monkeypatch):
     seen = []
     monkeypatch.setattr("riron.forecast.command.run", lambda options, **_: seen.append(options) or 0)
@@ -296,9 +300,7 @@ def test_verify_stands_with_and_without_its_number(words, seeds, table, monkeypa
 def test_the_picture_goes_to_the_cache_and_not_here(digits, houses, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RIRON_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
-    found = command.forecast_table(
-        houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05
-    )
+    found = command.forecast(houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05)
     monkeypatch.setattr(command, "compute", lambda *_: found)
     assert command.run(Options(data="houses.csv"), quiet=True, cache=False) == 0
     printed = capsys.readouterr().out

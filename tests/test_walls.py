@@ -27,7 +27,7 @@ ALLOWED = {
 }
 ROOMS = [room for room in ALLOWED if any((SRC / room).glob("*.py"))]
 EVERYBODY = {"errors", "checks", "_version"}
-HEAVY = ("jax", "xarray", "sklearn", "pandas", "matplotlib", "torch", "scipy", "equinox", "numpy.linalg")
+HEAVY = {"jax", "xarray", "sklearn", "pandas", "matplotlib", "torch", "scipy", "equinox", "numpy"}
 OPTIONAL = {"torch": "torch", "flwr": "federated", "nicegui": "app", "dask": "lab", "distributed": "lab", "ray": "lab"}
 
 
@@ -111,6 +111,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess:
         ("-m", "riron", "show", "double-descent"),
         ("-m", "riron", "cite", "double-descent"),
         ("-m", "riron", "run", "double-descent", "--set", "ridge=none"),
+        ("-m", "riron", "show", "double-ascent"),
     ],
 )
 def test_a_quick_command_imports_nothing_heavy(arguments):
@@ -119,8 +120,8 @@ def test_a_quick_command_imports_nothing_heavy(arguments):
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     loaded = {line.rpartition("|")[2].strip() for line in lines}
     assert "riron" in loaded
-    found = {name for name in loaded if name.split(".")[0] in HEAVY or name in HEAVY}
-    assert not found
+    allowed = {"numpy"} if done.returncode else set()  # for the nearest name that is known
+    assert not {name.split(".")[0] for name in loaded} & (HEAVY - allowed)
 
 
 def test_every_public_name_is_there():

@@ -114,12 +114,12 @@ def to_step_size(value: Schedule | ArrayLike) -> Schedule | jax.Array:
         return value
     if callable(value):
         raise InputError("step_size is a plain function", do="pass table([f(t) for t in range(steps)])")
-    numbers = np.asarray(value, dtype=float) if not isinstance(value, jax.Array) else value
+    numbers = np.asarray(value, dtype=float) if is_known(value) else jnp.asarray(value)
     if numbers.ndim > 1:
         raise InputError(
             f"step_size has shape {numbers.shape}", do="pass a number, one number for each step, or a schedule"
         )
-    if is_known(numbers) and not bool(jnp.all(jnp.isfinite(numbers)) & jnp.all(numbers >= 0)):
+    if is_known(numbers) and not (np.isfinite(numbers) & (numbers >= 0)).all():
         raise InputError(f"step_size={value} must be finite and >= 0")
     return Table(numbers) if numbers.ndim == 1 else to_real(numbers)
 

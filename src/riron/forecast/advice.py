@@ -13,15 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 
 from ..checks import as_positive
 from ..errors import InputError
 from ..lab.progress import Progress
 from ..theory import block, sgd_moments
+from ..theory.least_squares_forecast import least_squares_sgd
 from ..theory.problem_arrays import Setting, prepare
 from ..theory.spectrum import Spectrum
 from ..theory.step_sizes import StepSizes
-from .curves import sgd_many
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # of the edge; the best lies at 0.02-0.5 of it
 BATCHES = (1, 4, 16, 64, 256)
@@ -185,19 +186,20 @@ def _solve_grid(data, ridge, step_sizes, noises, stops):
 def _final(spectrum, grid: Grid, used, shuffle, ridge, covariance, rows) -> dict:
     """The forecast of each used setting along its stopping times."""
     chosen = {}
-    for batch in np.unique(grid.batches[used]):
-        same = [s for s in used if grid.batches[s] == batch]
-        curves = sgd_many(
+    for s in used:
+        steps = np.unique(grid.steps[s])
+        curve = least_squares_sgd(
             spectrum,
-            settings=[{"batch": int(batch), "step_size": float(grid.step_sizes[s])} for s in same],
-            steps=int(grid.steps[same[0], -1]),
-            record=grid.steps[same[0]],
-            shuffle=shuffle,
+            batch=int(grid.batches[s]),
+            step_size=float(grid.step_sizes[s]),
+            record=xr.DataArray(steps, {"step": steps}, "step"),
+            sampling=shuffle,
             ridge=ridge,
             covariance=covariance,
             rows=rows,
+            errors=False,
         )
-        chosen |= {s: curves.isel(point=i) for i, s in enumerate(same)}
+        chosen[s] = curve.sel(step=grid.steps[s])
     return chosen
 
 

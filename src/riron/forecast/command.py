@@ -16,14 +16,14 @@ from .advice import BATCHES, advise, steps_per_epoch
 from .choices import check_memory, choose_batch, choose_step_size, closure, describe_data, weak_points
 from .edge_table import describe_edge, edge_batches, edge_table
 from .features import Features, make_features
-from .sample_size import learning_curve
 from .options import Options
 from .reading import read_table
 from .result import Forecast
+from .sample_size import learning_curve
 from .verification import line_record, number_of_steps, seconds_of_one_run, verify
 
 
-def forecast_table(data: Any, *, out=None, force: bool = False, progress: Show = None, **options: Any) -> Forecast:
+def forecast(data: Any, *, out=None, force: bool = False, progress: Show = None, **options: Any) -> Forecast:
     """Forecast how SGD will go on a table, before any training.
 
     Args:

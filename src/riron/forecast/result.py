@@ -19,7 +19,7 @@ STOPPED = 130
 
 @dataclass
 class Forecast:
-    """The result of `forecast_table`.
+    """The result of `riron.forecast.forecast`.
 
     Attributes:
       options: what was asked for; `batch`, `step_size`, `steps`, `epochs` are what was used.

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
@@ -86,8 +87,10 @@ def simulate(
                 for name, value in values.items():
                     block_values = np.asarray(value) if layout.swept else np.asarray(value)[None]
                     _keep(observed, name, block_values, slice(first, last), len(steps))
-                spent_at[..., first:last] = spent[..., None] + np.reshape(counts, (*lanes, -1))[..., : last - first]
-                spent += np.reshape(total, lanes)
+                spent_at[..., first:last] = (
+                    spent[..., None] + np.asarray(counts).reshape(*lanes, -1)[..., : last - first]
+                )
+                spent += np.asarray(total).reshape(lanes)  # NumPy: JAX would add in 32 bits
                 reached = last
                 bar.advance(stop - start)
     except KeyboardInterrupt:
@@ -174,7 +177,7 @@ def _given_data(problem: Any, n: int | None, data: Any) -> Any:
     arrays = [as_array(part, name, ndim=(1, 2)) for part, name in zip(data, ("X", "y"), strict=True)]
     if len(arrays[0]) != len(arrays[1]):
         raise InputError(f"X has {len(arrays[0])} rows and y has {len(arrays[1])}", do="pass one target a row")
-    return tuple(jnp.asarray(array, jnp.result_type(float)) for array in arrays)
+    return tuple(jax.device_put(array.astype(jnp.result_type(float))) for array in arrays)
 
 
 def _keep(observed: dict[str, np.ndarray], name: str, block: np.ndarray, where: slice, records: int) -> None:

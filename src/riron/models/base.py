@@ -6,6 +6,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -13,14 +14,18 @@ Params = Any
 """A pytree of arrays: what a model learns."""
 
 
-def to_real(value: ArrayLike) -> jax.Array:
-    """A strongly typed real array; a Python float in a Module is static under jit and recompiles for every value."""
-    return jnp.asarray(value, jnp.result_type(float))
-
-
 def is_known(value: ArrayLike) -> bool:
     """Whether the values are at hand: inside a traced function they are not, and cannot be checked."""
     return not isinstance(value, Tracer)
+
+
+def to_real(value: ArrayLike) -> jax.Array:
+    """A strongly typed real array; a Python float in a Module is static under jit and recompiles for every value."""
+    real = jnp.result_type(float)
+    if isinstance(value, jax.Array) and value.dtype == real and not value.weak_type:
+        return value
+    # A copy put on the device as it is: jnp.asarray would compile once for every shape.
+    return jax.device_put(np.array(value, real)) if is_known(value) else jnp.asarray(value, real)
 
 
 class Model(eqx.Module):

@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import nearest
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ def find_card(name: str) -> Card:
     """The card of a study; InputError suggests the nearest name."""
     known = cards()
     if name not in known:
+        from ..checks import nearest  # here, because it loads NumPy, which a list of names does not need
+
         hint = nearest(name, known) or "`riron list` shows all"
         raise InputError(f"no study is called '{name}'", do=hint)
     return known[name]

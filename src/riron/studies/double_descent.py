@@ -67,10 +67,11 @@ class DoubleDescent(Study):
 
     def observe(self, dataset):
         """Excess risk at n = 1.2 d over the least that any ridge gives there, in the limit."""
-        law = self.law(max(self.sizes["quick"]))
-        here = RATIOS == 1.2
-        best = ridge_curve(n_samples=self.record(len(law["signal"]))[here], ridge=self.best_ridge(1.2), **law)
-        excess = dataset.excess_risk.isel(samples_per_feature=int(np.argmax(here)), drop=True)
+        here = {"samples_per_feature": int(np.argmax(RATIOS == 1.2))}
+        n_samples = dataset.n_samples.isel({"samples_per_feature": [*here.values()]})
+        law = self.law(round(float(n_samples[0]) / 1.2))
+        best = ridge_curve(n_samples=n_samples, ridge=self.best_ridge(1.2), **law)
+        excess = dataset.excess_risk.isel(here).reset_coords(drop=True)
         return xr.Dataset({"excess_risk_over_best": excess / float(best.excess_risk[0])})
 
     def best_ridge(self, samples_per_feature):

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-from ..checks import nearest
 from ..errors import InputError
 from .cards import Card
 
@@ -44,6 +43,13 @@ def read_as(kind: str, text: str, name: str) -> Any:
         except ValueError:
             raise InputError(f"{name} must be a {'whole ' if kind == 'int' else ''}number, got '{text}'") from None
     return text
+
+
+def nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
+    """As in `riron.checks`, whose NumPy is loaded only when something is wrong."""
+    from ..checks import nearest
+
+    return nearest(name, known)
 
 
 def check_range(

@@ -49,8 +49,8 @@ def homogenized_sgd(
 ) -> xr.Dataset:
     """Expected losses of minibatch SGD on least squares, started at 0, under homogenised noise.
 
-    With mu, V the mean and variance of the parameters along the eigenvectors of H = X^T X / n, c = X^T y / n there:
-    mu <- mu - eta (h mu - c),  V <- (1 - eta h)^2 V + (eta^2/B) 2 f h,  f the expected training loss now.
+    With mu, V the mean and variance of the parameters along the eigenvectors of H = X^T X / n, mu* least squares there:
+    mu - mu* <- (1 - eta h)(mu - mu*),  V <- (1 - eta h)^2 V + (eta^2/B) 2 f h,  f the expected training loss now.
 
     Args:
       X: (n, d) features. y: (n,) targets.
@@ -70,13 +70,18 @@ def homogenized_sgd(
     n, d = X.shape
     if len(y) != n:
         raise InputError(f"y has {len(y)} entries and X has {n} rows", do="pass one target for each row")
+    if not X.any():
+        raise InputError("X is zero", do="SGD has nothing to learn from it")
     record, steps = _steps(record)
-    left, root_h, U = np.linalg.svd(X / np.sqrt(n), full_matrices=False)  # directions without variance never move
-    h, c = root_h**2, root_h * (left.T @ y) / np.sqrt(n)
-    means, variances = _moments(h, c, float(y @ y) / n, step_size, batch, steps)
+    left, root_h, U = np.linalg.svd(X / np.sqrt(n), full_matrices=False)
+    moved = root_h > root_h.max() * max(X.shape) * np.finfo(float).eps  # the others have no variance
+    left, root_h, U = left[:, moved], root_h[moved], U[moved]
+    h, solution = root_h**2, (left.T @ y) / (root_h * np.sqrt(n))
+    floor = float(np.mean((y - left @ (left.T @ y)) ** 2))  # what no linear function of X explains
+    distances, variances = _moments(h, solution, floor, step_size, batch, steps)
 
-    offset = float(y @ y) / n
-    columns = {"train_loss": 0.5 * (offset - 2 * means @ c + means**2 @ h + variances @ h)}
+    columns = {"train_loss": 0.5 * (floor + (distances**2 + variances) @ h)}
+    means = solution + distances
     if X_test is not None or y_test is not None:
         if X_test is None or y_test is None:
             raise InputError("X_test and y_test must be given together")
@@ -160,22 +165,21 @@ def limiting_rate(spectrum: ArrayLike, *, n: float, step_size: float, batch: flo
     return float(2 * step_size * _location(s, u, n))
 
 
-def _moments(h, c, power, step_size, batch, steps):
-    """Means and variances along the eigenvectors at the recorded steps, each (steps, directions)."""
-    mean, variance = np.zeros_like(h), np.zeros_like(h)
+def _moments(h, solution, floor, step_size, batch, steps):
+    """Distance of the mean from least squares, which keeps its digits near 0, and variance, each (steps, directions)."""
+    distance, variance = -solution, np.zeros_like(h)
     keep, keep2, noise = 1 - step_size * h, (1 - step_size * h) ** 2, step_size**2 / batch * h
-    push = step_size * c
-    means, variances = np.zeros((2, len(steps), len(h)))
+    distances, variances = np.zeros((2, len(steps), len(h)))
     slot = 0
     with np.errstate(over="ignore", invalid="ignore"):  # a diverging line is an answer, not an accident
         for t in range(int(steps[-1]) + 1):
             while slot < len(steps) and steps[slot] == t:
-                means[slot], variances[slot] = mean, variance
+                distances[slot], variances[slot] = distance, variance
                 slot += 1
-            squared_error = power - 2 * mean @ c + mean**2 @ h + variance @ h
+            squared_error = floor + (distance**2 + variance) @ h
             variance = keep2 * variance + squared_error * noise
-            mean = keep * mean + push
-    return means, variances
+            distance = keep * distance
+    return distances, variances
 
 
 def _largest_root(weights: np.ndarray, gaps: np.ndarray) -> float:

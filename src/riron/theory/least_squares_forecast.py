@@ -95,7 +95,8 @@ def least_squares_sgd(
         variables = solve(as_positive(rtol, "rtol"))
         if errors:
             coarse = solve(COARSE * rtol)
-            variables |= {f"{name}_stderr": np.abs(coarse[name] - variables[name]) / GAIN for name in LOSSES}
+            with np.errstate(invalid="ignore"):  # a diverged loss is infinite in both, and so is its error
+                variables |= {f"{name}_stderr": np.abs(coarse[name] - variables[name]) / GAIN for name in LOSSES}
             if epoch is not None:
                 first = solve(COARSE * rtol, order=1)
                 variables |= closure_tolerance(coarse, first)
@@ -110,7 +111,8 @@ def closure_tolerance(second: Mapping[str, np.ndarray], first: Mapping[str, np.n
     """
 
     def stated(name: str) -> np.ndarray:
-        change = np.abs(second[name] / first[name] - 1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            change = np.abs(second[name] / first[name] - 1)
         return LEFT_OUT * np.maximum.accumulate(np.nan_to_num(change, nan=np.inf, posinf=np.inf))
 
     return {f"{name}_tolerance": stated(name) for name in LOSSES}
