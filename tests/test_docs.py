@@ -100,7 +100,7 @@ def test_every_room_with_public_names_is_on_the_reference_page():
     shown = set(
         re.findall(r"^\.\. public:: (\S+)$", (ROOT / "docs" / "api.rst").read_text(encoding="utf-8"), re.MULTILINE)
     )
-    assert shown == {"riron", *(f"riron.{room}" for room in ROOMS)}
+    assert shown >= {"riron", *(f"riron.{room}" for room in ROOMS)}
     folders = {path.parent.name for path in (ROOT / "src" / "riron").glob("*/__init__.py")}
     assert folders <= {*ROOMS, "cli"}, "a new room: show it in docs/api.rst and name it here"
 

@@ -45,7 +45,9 @@ def imported(path: Path, root: Path = SRC) -> Iterator[str]:
             name = node.args[0]
             text = name.value if isinstance(name, ast.Constant) else ast.unparse(name)
             if text.startswith("."):
-                text = ".".join(package[: len(package) - (len(text) - len(text.lstrip("."))) + 1]) + "." + text.strip(".")
+                text = (
+                    ".".join(package[: len(package) - (len(text) - len(text.lstrip("."))) + 1]) + "." + text.strip(".")
+                )
             yield text
 
 

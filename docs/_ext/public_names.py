@@ -1,4 +1,7 @@
-"""`.. public:: riron.forecast` documents every public name of a module: those of its `__all__`, in that order."""
+"""`.. public:: riron.forecast` documents every public name of a module: those of its `__all__`, in that order.
+
+For a module without `__all__`: the functions and classes that are written in it and do not begin with an underscore.
+"""
 
 import importlib
 import inspect
@@ -12,7 +15,10 @@ from sphinx.util.nodes import nested_parse_with_titles
 
 def public_names(module: ModuleType) -> list[str]:
     """The public names of a module that are not modules themselves."""
-    return [name for name in getattr(module, "__all__", ()) if not inspect.ismodule(getattr(module, name))]
+    if hasattr(module, "__all__"):
+        return [name for name in module.__all__ if not inspect.ismodule(getattr(module, name))]
+    own = [name for name, value in vars(module).items() if getattr(value, "__module__", None) == module.__name__]
+    return [name for name in own if not name.startswith("_")]
 
 
 def directive_for(value: object) -> str:

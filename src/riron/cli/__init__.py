@@ -3,6 +3,7 @@
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,24 @@ USAGE, BUG, STOPPED = 2, 70, 130
 # Typer carries its own copy of Click since 0.2x and Click's own before; both say what was wrong by this class.
 ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
+
+class Stopped(Exception):
+    """Ctrl-C or SIGTERM inside a command, with what is kept; Typer would swallow the sentence."""
+
+
+def stoppable(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The command, with KeyboardInterrupt turned into Stopped."""
+
+    @wraps(command)
+    def run(*arguments: Any, **options: Any) -> Any:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt as error:
+            raise Stopped(str(error)) from None
+
+    return run
+
+
 app = typer.Typer(
     name="riron",
     help="The theory of learning, made to run: forecast your training, and see theorems as dots and a line.",
@@ -23,13 +42,15 @@ app = typer.Typer(
     rich_markup_mode=None,
     add_completion=False,
 )
-app.command("list")(studies.list_studies)
-app.command("show")(studies.show)
-app.command("cite")(studies.cite)
-app.command("run")(studies.run)
-app.command("sweep")(studies.sweep)
-app.command("check")(studies.check)
-app.command("forecast", cls=forecast.ForecastCommand)(forecast.forecast)
+app.command("list")(stoppable(studies.list_studies))
+app.command("show")(stoppable(studies.show))
+app.command("cite")(stoppable(studies.cite))
+app.command("run")(stoppable(studies.run))
+app.command("sweep", short_help="Draw a phase diagram over two parameters.")(stoppable(studies.sweep))
+app.command("check")(stoppable(studies.check))
+app.command("forecast", cls=forecast.ForecastCommand, short_help="Forecast SGD on your own table, before you train.")(
+    stoppable(forecast.forecast)
+)
 
 
 def print_version(asked: bool) -> None:
@@ -66,7 +87,7 @@ def answer(command: Callable[[], Any]) -> int:
         return _say(f"error: {error}", USAGE)
     except ClickError as error:
         return _say(f"error: {error.format_message()}", USAGE)
-    except (KeyboardInterrupt, typer.Abort) as error:
+    except (Stopped, KeyboardInterrupt, typer.Abort) as error:
         return _say(f"stopped; {error}" if str(error) else "stopped", STOPPED)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
         sys.stdout = None

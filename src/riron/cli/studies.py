@@ -14,7 +14,9 @@ Name = Annotated[str, typer.Argument(help="Name of the study, as `riron list` sh
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value on stdout, nothing else.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, and only the last line.")]
 NoCache = Annotated[bool, typer.Option("--no-cache", help="Neither read nor keep results and compiled functions.")]
-Seeds = Annotated[int | None, typer.Option(help="Independent runs [default: 64, doubled while undecided].", metavar="S")]
+Seeds = Annotated[
+    int | None, typer.Option(help="Independent runs [default: 64, doubled while undecided].", metavar="S")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="Set a parameter; may be repeated.", metavar="KEY=VALUE")]
 Size = Annotated[str, typer.Option(help="quick or paper.")]
 Out = Annotated[Path | None, typer.Option(help="Folder for the numbers, the verdict, the figure.", metavar="DIR")]
@@ -205,7 +207,7 @@ def _axes(name: str, over: list[str] | None) -> dict[str, list[Any]] | None:
     for text in over:
         key, equals, values = text.partition("=")
         if not equals:
-            raise InputError(f"--over {text} has no values", do="write --over key=1,2,3")
+            raise InputError(f"'{text}' has no values", do="write key=1,2,3")
         found = [read_settings(find_card(name), [f"{key}={value}"]) for value in values.split(",")]
         axes.update({known: [entry[known] for entry in found] for known in found[0]})
     return axes

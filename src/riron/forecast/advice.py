@@ -20,13 +20,16 @@ from ..errors import InputError
 from ..lab.progress import Progress
 from ..theory import block, sgd_moments
 from ..theory.least_squares_forecast import least_squares_sgd
-from ..theory.problem_arrays import Setting, prepare
+from ..theory.problem_arrays import Setting, losses, prepare
 from ..theory.spectrum import Spectrum
 from ..theory.step_sizes import StepSizes
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # of the edge; the best lies at 0.02-0.5 of it
 BATCHES = (1, 4, 16, 64, 256)
 ROWS = 1000  # training rows that stand for all while choosing
+FINAL_ROWS, LEADING = 1000, 64  # rows, and directions of full covariance, of the final forecasts (0.2 % of the losses)
+EFFORT = 2e9  # of the final forecasts: rows x (directions x features + outputs x features) x settings
+FEWEST = 8  # settings, the cheapest and the best, that have a final forecast in any case
 JUDGED = 4000  # held-out rows used at most
 NOISE = 1.0  # standard errors of a paired difference within which two settings are taken as equal
 BYTES = 2e8  # of held-out predictions at once
@@ -40,6 +43,7 @@ class Grid(NamedTuple):
     fractions: np.ndarray  # (S,) of the edge
     steps: np.ndarray  # (S, T)
     row_losses: np.ndarray  # (S, T, rows)
+    train_losses: np.ndarray  # (S, T)
 
 
 class Advice(NamedTuple):
@@ -84,7 +88,8 @@ def advise(
     Returns:
       Advice. Each setting is a mapping: batch, step_size, fraction_of_edge, epochs, steps, train_loss, test_loss (on
       the half that judges) with test_loss_stderr (the luck of its rows), test_error for classes, behind_best with
-      behind_best_stderr (paired, on the half that chose), best. Of one batch and step size only the cheapest stopping
+      behind_best_stderr (paired, on the half that chose), best, closure. Of many settings on large tables some keep the
+      losses of the grid (closure "diagonal", no test_error); the others have "full" or "block:64". Of one batch and step size only the cheapest stopping
       time within the noise is listed. Cheapest first: fewest passes over the data, then fewest steps.
 
     Raises: InputError if there are fewer than 4 held-out rows, no edge, or the budget is not positive.
@@ -112,27 +117,36 @@ def advise(
     best = (int(best[0]), int(best[1]))
     if best not in picked:
         picked.append(best)
-    used = sorted({s for s, _ in picked})
-    final = _final(with_held_out(seen, judges), grid, used, shuffle, ridge, covariance, rows)
+    picked.sort(key=lambda st: (st != best, passes(grid, *st, spectrum.n, shuffle), grid.steps[st]))
+    k = len(spectrum.eigenvalues) if len(spectrum.eigenvalues) <= 2 * LEADING else LEADING
+    covariance = covariance if k > LEADING or covariance == "diagonal" else f"block:{k}"
+    final_rows = min(rows or spectrum.n, FINAL_ROWS)
+    cost = final_rows * (k + spectrum.outputs) * len(spectrum.eigenvalues)
+    judging, finals = with_held_out(seen, judges), {}
     settings = []
     for s, t in picked:
-        curve = final[s].isel(step=t)
         judged = grid.row_losses[s, t, judges]
         setting = {
             "batch": int(grid.batches[s]),
             "step_size": float(grid.step_sizes[s]),
             "fraction_of_edge": float(grid.fractions[s]),
-            "epochs": float(grid.steps[s, t] / steps_per_epoch(spectrum.n, grid.batches[s], shuffle)),
+            "epochs": passes(grid, s, t, spectrum.n, shuffle),
             "steps": int(grid.steps[s, t]),
-            "train_loss": float(curve.train_loss),
-            "test_loss": float(curve.test_loss),
+            "train_loss": float(grid.train_losses[s, t]),
+            "test_loss": float(judged.mean()),
             "test_loss_stderr": float(judged.std(ddof=1) / np.sqrt(len(judged))),
+            "test_error": None,
             "behind_best": float(behind[s, t]),
             "behind_best_stderr": float(luck[s, t]),
             "best": (s, t) == best,
+            "closure": "diagonal",
         }
-        if "test_error" in curve:
-            setting["test_error"] = float(curve.test_error)
+        if len(settings) < max(FEWEST, EFFORT / cost):
+            if s not in finals:
+                finals[s] = _final(judging, grid, s, shuffle, ridge, covariance, final_rows)
+            curve = finals[s].isel(step=t)
+            setting |= {name: float(curve[name]) for name in ("train_loss", "test_loss", "test_error") if name in curve}
+            setting["closure"] = covariance
         settings.append(setting)
     settings.sort(key=lambda each: (each["epochs"], each["steps"], each["test_loss"]))
     least = means.min(axis=1)
@@ -165,42 +179,45 @@ def forecast_grid(spectrum, budget, edges, fractions, shuffle, ridge, progress=N
                 jnp.asarray(1 / batches[taken], jnp.float32),
                 jnp.asarray(steps[taken]),
             )
-            blocks.append(np.asarray(_solve_grid(data, jnp.asarray(ridge, jnp.float32), *arguments)))
+            blocks.append(jax.device_get(_solve_grid(data, jnp.asarray(ridge, jnp.float32), *arguments)))
             bar.advance(min(width, len(batches) - start))
-    row_losses = np.concatenate(blocks)[: len(batches)]
-    return Grid(batches, step_sizes, fractions, steps, row_losses)
+    row_losses, train_losses = (np.concatenate(part)[: len(batches)] for part in zip(*blocks, strict=True))
+    return Grid(batches, step_sizes, fractions, steps, row_losses, train_losses)
 
 
 @jax.jit
 def _solve_grid(data, ridge, step_sizes, noises, stops):
-    def row_losses(mean, covariance):
+    def expected(mean, covariance):
         residual = data.test_rows @ mean - data.test_targets
-        return (jnp.sum(residual**2, axis=1) + block.quadratic(data.test_rows, covariance)) / 2
+        by_row = (jnp.sum(residual**2, axis=1) + block.quadratic(data.test_rows, covariance)) / 2
+        return by_row, losses(data, mean, covariance)[0]
 
     def one(step_size, noise, stops):
-        return sgd_moments.run(data, Setting(StepSizes(step_size), noise, ridge), stops, row_losses, 5e-3)
+        return sgd_moments.run(data, Setting(StepSizes(step_size), noise, ridge), stops, expected, 5e-3)
 
     return jax.vmap(one)(step_sizes, noises, stops)
 
 
-def _final(spectrum, grid: Grid, used, shuffle, ridge, covariance, rows) -> dict:
-    """The forecast of each used setting along its stopping times."""
-    chosen = {}
-    for s in used:
-        steps = np.unique(grid.steps[s])
-        curve = least_squares_sgd(
-            spectrum,
-            batch=int(grid.batches[s]),
-            step_size=float(grid.step_sizes[s]),
-            record=xr.DataArray(steps, {"step": steps}, "step"),
-            sampling=shuffle,
-            ridge=ridge,
-            covariance=covariance,
-            rows=rows,
-            errors=False,
-        )
-        chosen[s] = curve.sel(step=grid.steps[s])
-    return chosen
+def _final(spectrum, grid: Grid, s: int, shuffle, ridge, covariance, rows) -> xr.Dataset:
+    """The forecast of setting s along its stopping times."""
+    steps = np.unique(grid.steps[s])
+    curve = least_squares_sgd(
+        spectrum,
+        batch=int(grid.batches[s]),
+        step_size=float(grid.step_sizes[s]),
+        record=xr.DataArray(steps, {"step": steps}, "step"),
+        sampling=shuffle,
+        ridge=ridge,
+        covariance=covariance,
+        rows=rows,
+        errors=False,
+    )
+    return curve.sel(step=grid.steps[s])
+
+
+def passes(grid: Grid, s: int, t: int, n: int, shuffle: str) -> float:
+    """Passes over the training rows until stop t of setting s."""
+    return float(grid.steps[s, t] / steps_per_epoch(n, grid.batches[s], shuffle))
 
 
 def stopping_times(n: int, batch: float, budget: float, shuffle: str) -> np.ndarray:

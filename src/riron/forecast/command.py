@@ -13,7 +13,15 @@ from ..lab.progress import Show
 from ..theory.least_squares_forecast import least_squares_sgd
 from ..theory.spectrum import Spectrum
 from .advice import BATCHES, advise, steps_per_epoch
-from .choices import check_memory, choose_batch, choose_step_size, closure, describe_data, weak_points
+from .choices import (
+    check_memory,
+    choose_batch,
+    choose_step_size,
+    closure,
+    describe_data,
+    weak_points,
+    with_stated_error,
+)
 from .edge_table import describe_edge, edge_batches, edge_table
 from .features import Features, make_features
 from .options import Options
@@ -170,6 +178,7 @@ def prove(found: Forecast, features: Features, spectrum, covariance, rows, clock
                     rows=rows,
                     diverges=found.above_edge,
                     spectrum=spectrum,
+                    line=found.curve,
                     progress=progress,
                     **setting,
                 )
@@ -182,18 +191,18 @@ def prove(found: Forecast, features: Features, spectrum, covariance, rows, clock
 
 def forecast_curve(spectrum, options: Options, batch: int, step_size: float, covariance, rows) -> xr.Dataset:
     """The training curve over `step`, with the epoch beside it."""
-    steps = number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)
     curve = least_squares_sgd(
         spectrum,
         batch=batch,
         step_size=step_size,
-        record=line_record(steps),
+        record=line_record(number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)),
         sampling=options.shuffle,
         ridge=options.ridge,
         covariance=covariance,
         rows=rows,
     )
-    return curve.assign_coords(epoch=("step", curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)))
+    epochs = curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)
+    return with_stated_error(curve.assign_coords(epoch=("step", epochs)), covariance, rows)
 
 
 class Clock:

@@ -97,7 +97,7 @@ def sgd_many(
                 ridge=ridge,
                 covariance=covariance,
                 rows=rows,
-            ).drop_vars(base.dims[0], errors="ignore")
+            ).drop_vars(list(base.dims), errors="ignore")
         )
         axes.append(taken.values)
     curves = xr.concat(found, "point", combine_attrs="override")

@@ -168,7 +168,11 @@ def python_lines(found: Forecast) -> str:
 
 def setting(found: Forecast, s: dict) -> str:
     """One setting in words."""
-    what = f"error {percent(s['test_error'])}" if found.classes else f"typical error {units(found, s['test_loss'])}"
+    what = f"loss {sig(s['test_loss'])}"
+    if not found.classes:
+        what = f"typical error {units(found, s['test_loss'])}"
+    elif s["test_error"] is not None:
+        what = f"error {percent(s['test_error'])}"
     return f"batch {s['batch']}, step size {sig(s['step_size'])}, {sig(s['epochs'], 2)} epochs (forecast {what})"
 
 

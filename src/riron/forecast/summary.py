@@ -148,7 +148,8 @@ def advice_table(found: Forecast) -> Table:
     last = "held-out error" if found.classes else "typical error"
     table = plain_table("batch", "step size", "/ edge", "epochs", "train loss", "held-out loss", last)
     for s in found.advice[:LISTED]:
-        extra = percent(s["test_error"]) if found.classes else units(found, s["test_loss"])
+        error = "" if s["test_error"] is None else percent(s["test_error"])
+        extra = error if found.classes else units(found, s["test_loss"])
         mark = " <" if s["best"] else ""
         table.add_row(
             str(s["batch"]) + mark,

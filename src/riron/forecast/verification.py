@@ -52,6 +52,7 @@ def verify(
     rows: int | None = None,
     diverges: bool = False,
     spectrum: Spectrum | None = None,
+    line: xr.Dataset | None = None,
     progress=None,
 ) -> Verification:
     """Train `seeds` times from scratch and judge whether the mean losses are the forecast ones, at 8 points of the run.
@@ -63,7 +64,7 @@ def verify(
       seed: root of their randomness.
       covariance, rows: closure of the forecast.
       diverges: the step size is above the edge, so the claim is that runs diverge, and the loss is not compared.
-      spectrum: of these rows, if it is at hand.
+      spectrum: of these rows, and line: the forecast at this setting (over `line_record`), if they are at hand.
       progress: True, or a function (done, total, label).
 
     Returns: Verification. The report is that of `riron.lab.verdict.judge`, with `mutations` (the verdict on lines that
@@ -89,7 +90,7 @@ def verify(
         reached = np.isfinite(dots.gradient_evaluations).all("seed")
         dots = dots.isel(step=reached.values)
     if diverges:
-        report, line = _judge_divergence(dots, steps, shuffle), xr.Dataset(coords={"step": dots.step.values})
+        report, judged = _judge_divergence(dots, steps, shuffle), xr.Dataset(coords={"step": dots.step.values})
     else:
         prediction = partial(
             least_squares_sgd,
@@ -102,7 +103,7 @@ def verify(
             covariance=covariance,
             rows=rows,
         )
-        report, line = _judge(dots, prediction, spectrum.n)
+        report, judged = _judge(dots, prediction, line, spectrum.n)
     report |= {
         "complete": complete,
         "seconds": round(seconds, 3),
@@ -110,27 +111,24 @@ def verify(
         "step_size": step_size,
         "steps": steps,
     }
-    return Verification(report, dots, line)
+    return Verification(report, dots, judged)
 
 
-def _judge(dots: xr.Dataset, prediction: partial, n: int) -> tuple[dict, xr.Dataset]:
+def _judge(dots: xr.Dataset, prediction: partial, line: xr.Dataset | None, n: int) -> tuple[dict, xr.Dataset]:
     """Verdict on the line, and on a line with a wrong step size."""
-    call = partial(_at_dots, step_size=prediction.keywords["step_size"], prediction=prediction, steps=dots.step.values)
-    line = call()
+    line = (prediction() if line is None else line).sel(step=dots.step.values)
+    stated = {name: line[name].clip(max=LOOSEST) for name in map(str, line) if name.endswith("_tolerance")}
+    line = line.assign(stated)
     report = judge(CLAIMS, {n: dots}, {n: line})
-    report["mutations"] = judge_mutations(CLAIMS, {n: dots}, {n: call}, WRONG)
+    wrong = partial(_changed, step_size=prediction.keywords["step_size"], prediction=prediction, line=line)
+    report["mutations"] = judge_mutations(CLAIMS, {n: dots}, {n: wrong}, WRONG)
     return report, line
 
 
-def _at_dots(step_size: float, prediction: partial, steps: np.ndarray) -> xr.Dataset:
-    """The line where the dots are, its stated tolerance capped."""
-    line = prediction(step_size=step_size).sel(step=steps)
-    return _capped(line)
-
-
-def _capped(line: xr.Dataset) -> xr.Dataset:
-    stated = [name for name in line.data_vars if str(name).endswith("_tolerance")]
-    return line.assign({name: line[name].clip(max=LOOSEST) for name in stated})
+def _changed(step_size: float, prediction: partial, line: xr.Dataset) -> xr.Dataset:
+    """The losses at another step size, with the errors that the line states."""
+    other = prediction(step_size=step_size, errors=False).sel(step=line.step.values)
+    return line.assign({name: other[name] for name in ("train_loss", "test_loss")})
 
 
 def _judge_divergence(dots: xr.Dataset, steps: int, shuffle: str) -> dict:

@@ -4,6 +4,7 @@ import os
 from html import escape
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from ..lab import plots
@@ -66,7 +67,7 @@ def datasets(found: Forecast) -> dict[str, dict[str, xr.Dataset]]:
         {"batch": [e["batch"] for e in found.edges]},
     )
     keys = found.advice[0].keys()
-    advice = xr.Dataset({k: ("setting", [s[k] for s in found.advice]) for k in keys})
+    advice = xr.Dataset({k: ("setting", [np.nan if s[k] is None else s[k] for s in found.advice]) for k in keys})
     advice["best"] = advice.best.astype("int8")
     tree = {
         "forecast": {

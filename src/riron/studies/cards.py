@@ -122,7 +122,9 @@ def _parameter(node: ast.AnnAssign) -> Parameter:
         given = dict(zip(("default", "meaning"), positional, strict=False)) | named
         assert isinstance(node.annotation, ast.Subscript)  # Literal[...]
         choices = ast.literal_eval(node.annotation.slice)
-        return Parameter(ast.unparse(node.target), "choice", given["default"], None, None, given["meaning"], "", choices)
+        return Parameter(
+            ast.unparse(node.target), "choice", given["default"], None, None, given["meaning"], "", choices
+        )
     given = dict(zip(("default", "low", "high", "meaning", "unit"), positional, strict=False)) | named
     return Parameter(
         name=ast.unparse(node.target),

@@ -66,7 +66,11 @@ class HomogenizedSGD(Study):
         """Problem, training rows, what the theory needs to know of fresh samples, record, and step size."""
         if self.features == "gaussian":
             spectrum = np.arange(1, d + 1.0) ** -self.decay
-            law = {"spectrum": spectrum / spectrum.mean(), "signal": np.full(d, d**-0.5), "label_noise": self.label_noise}
+            law = {
+                "spectrum": spectrum / spectrum.mean(),
+                "signal": np.full(d, d**-0.5),
+                "label_noise": self.label_noise,
+            }
             problem = LeastSquares(**law)
             data = problem.sample(jax.random.key(self.seed), max(round(self.samples * d), 2))
             edge = homogenized_edge(data.X, batch=self.batch)

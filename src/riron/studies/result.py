@@ -46,7 +46,9 @@ class Result:
         import xarray as xr
 
         groups = self._groups().items()
-        tree = xr.DataTree.from_dict({f"/{kind}/{size}": data for kind, sizes in groups for size, data in sizes.items()})
+        tree = xr.DataTree.from_dict(
+            {f"/{kind}/{size}": data for kind, sizes in groups for size, data in sizes.items()}
+        )
         tree.attrs.update(study=self.study.name(), parameters=json.dumps(self.study.parameters()))
         return tree
 

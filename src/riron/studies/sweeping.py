@@ -178,7 +178,9 @@ def _check(kind: type[Study], over: Mapping[str, np.ndarray], parameters: Mappin
 def draw(found: Sweep, observable: str) -> "Figure":
     """The phase diagram of one observable."""
     if observable not in found.dataset:
-        raise InputError(f"the sweep holds no '{observable}'", do=nearest(observable, map(str, found.dataset.data_vars)))
+        raise InputError(
+            f"the sweep holds no '{observable}'", do=nearest(observable, map(str, found.dataset.data_vars))
+        )
     from ..lab import plots
 
     return plots.phase_diagram(

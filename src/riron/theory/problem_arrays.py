@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from . import block
 from .block import Block
@@ -49,7 +50,7 @@ class Setting(NamedTuple):
     def over(self, time, d, dtype):
         return tuple(x.astype(dtype) for x in self.steps.over(time, d))
 
-    def mean_path(self, data: Arrays, eta, d, mean, pull=0.0, slope=0.0):
+    def mean_path(self, data: Arrays, eta, d, mean, pull: ArrayLike = 0.0, slope: ArrayLike = 0.0) -> jax.Array:
         """d steps of mean <- (1 - eta (h + ridge)) mean + eta (correlation - pull(t)), pull linear in time."""
         w = powers(eta * (data.h + self.ridge), d)
         first, second = w.first[:, None], w.second[:, None]

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from ..checks import as_positive
@@ -76,7 +76,8 @@ def growth_factor(spectrum: Spectrum, *, batch: float, step_size: float, ridge: 
         low -= 4
     while log_gain(high) > 0:
         high += 2
-    return float(floor + np.exp(brentq(log_gain, low, high, xtol=1e-6, rtol=1e-9)))
+    found = root_scalar(log_gain, bracket=(low, high), xtol=1e-6)
+    return float(floor + np.exp(found.root))
 
 
 class Feedback:
@@ -120,9 +121,9 @@ class Feedback:
                 matrix = np.stack([apply(e) for e in np.eye(n)])
                 values, vectors = np.linalg.eigh((matrix + matrix.T) / 2)
             else:
-                operator = LinearOperator((n, n), matvec=apply, dtype=float)
+                lanczos = {"k": 1, "which": "LA", "v0": self.vector, "tol": 1e-3, "ncv": 6, "maxiter": 40}
                 try:
-                    values, vectors = eigsh(operator, k=1, which="LA", v0=self.vector, tol=1e-3, ncv=6, maxiter=40)
+                    values, vectors = eigsh(_Operator(n, apply), **lanczos)
                 except ArpackNoConvergence as error:
                     raise InputError("the stability edge did not converge", do="use method='hybrid'") from error
             self.vector = np.abs(vectors[:, -1])
@@ -136,6 +137,17 @@ class Feedback:
         roots = np.asarray(self.roots, float)
         missing = roots * (np.asarray(self.rows, float) ** 2 @ (weights * self.h)) - apply(roots)
         return lambda f: apply(f) + (missing * (roots @ f.ravel()) + roots * (missing @ f.ravel())) / 2
+
+
+class _Operator(LinearOperator):
+    """A symmetric (n, n) matrix known by what it does to a vector."""
+
+    def __init__(self, n: int, apply):
+        super().__init__(np.float64, (n, n))
+        self._apply = apply
+
+    def _matvec(self, x: np.ndarray) -> np.ndarray:
+        return self._apply(x)
 
 
 @jax.jit
