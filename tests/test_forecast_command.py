@@ -131,8 +131,13 @@ def houses():
     return pd.DataFrame(X, columns=["area", "age", "floor"]).assign(price=price)
 
 
+SMALL = {"target": "price", "batch": 8, "epochs": 2, "shuffle": "with-replacement", "step_size": 0.05}
+
+
 def test_regression_speaks_in_the_units_of_the_target(houses):
-    found = command.forecast(houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05)
+    found = command.forecast_table(
+        houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05
+    )
     assert found.verification is None
     assert found.status == 0
     scale = found.about["target_scale"]
@@ -146,8 +151,30 @@ def test_regression_speaks_in_the_units_of_the_target(houses):
     assert len(found.plot().axes) >= 4
     lines = [line.strip() for line in text.splitlines() if line.startswith("  found = ")]
     assert lines == [
-        "found = forecast(data, target='price', batch=8, step_size=0.05, epochs=2, shuffle='with-replacement')"
+        "found = forecast_table(data, target='price', batch=8, step_size=0.05, epochs=2, shuffle='with-replacement')"
     ]
+
+
+def test_far_above_the_edge_numbers_overflow_and_everything_is_still_drawn(houses, recwarn):
+    found = command.forecast_table(houses, **SMALL | {"step_size": 1e60})
+    assert not found.edge["growth_factor"] < 1e3
+    assert not found.curve.train_loss[-1] < 1e50
+    assert "WARNING" in str(found)
+    found.plot().canvas.draw()
+    assert not [str(w.message) + w.filename for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_the_printed_lines_repeat_the_forecast(digits, houses, monkeypatch):
+    import riron.forecast
+
+    assert riron.forecast.forecast_table is command.forecast_table
+    found = command.forecast_table(houses, target="price", batch=8, epochs=2, shuffle="with-replacement")
+    lines = "\n".join(line.strip() for line in str(found).splitlines()[-3:])
+    assert lines.startswith("from riron.forecast import forecast_table")
+    names = {"data": houses}
+    exec(lines, names)  # what a user would copy
+    again = names["found"]
+    assert again.curve.test_loss.values == pytest.approx(found.curve.test_loss.values, rel=1e-4)
 
 
 def test_interrupted_verification_keeps_the_forecast(houses, monkeypatch, capsys):
@@ -155,9 +182,7 @@ def test_interrupted_verification_keeps_the_forecast(houses, monkeypatch, capsys
         raise KeyboardInterrupt
 
     monkeypatch.setattr(command, "verify", stopped)
-    found = command.forecast(
-        houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05, verify=16
-    )
+    found = command.forecast_table(houses, **SMALL, verify=16)
     assert found.status == 130
     assert found.to_dict()["interrupted"] is True
     assert np.isfinite(found.curve.test_loss).all()
@@ -300,7 +325,9 @@ def test_verify_stands_with_and_without_its_number(words, seeds, table, monkeypa
 def test_the_picture_goes_to_the_cache_and_not_here(digits, houses, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("RIRON_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(tmp_path)
-    found = command.forecast(houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05)
+    found = command.forecast_table(
+        houses, target="price", batch=8, epochs=2, shuffle="with-replacement", step_size=0.05
+    )
     monkeypatch.setattr(command, "compute", lambda *_: found)
     assert command.run(Options(data="houses.csv"), quiet=True, cache=False) == 0
     printed = capsys.readouterr().out

@@ -75,7 +75,7 @@ def test_the_recursion_decays_at_the_rate(fraction):
 def test_recursion_agrees_with_noise_drawn_by_hand():
     """An independent simulation of the homogenised dynamics itself: Gaussian noise of covariance 2 f H / B."""
     X, y, spectrum, signal = table(40, 12)
-    n, eta, batch, seeds = len(X), 0.25, 2, 4000
+    eta, batch, seeds = 0.25, 2, 4000
     rng, H, c = np.random.default_rng(3), X.T @ X / len(X), X.T @ y / len(X)
     root, theta = np.linalg.cholesky(H), np.zeros((seeds, 12))
     record, seen = [0, 3, 10, 40], {}

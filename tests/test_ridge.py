@@ -51,10 +51,7 @@ def simulated_risks(spectrum, signal, n, ridge, noise, seeds):
     for row in rows:
         X = rng.standard_normal((n, d)) * np.sqrt(spectrum)
         y = X @ signal + np.sqrt(noise) * rng.standard_normal(n)
-        if ridge:
-            fit = np.linalg.solve(X.T @ X / n + ridge * np.eye(d), X.T / n)
-        else:
-            fit = np.linalg.pinv(X)
+        fit = np.linalg.solve(X.T @ X / n + ridge * np.eye(d), X.T / n) if ridge else np.linalg.pinv(X)
         theta = fit @ y
         row[:] = (
             noise + spectrum @ (theta - signal) ** 2,

@@ -1,4 +1,4 @@
-"""riron: the theory of learning, made to run. Every public name stands once, in `__init__.pyi`, and is loaded when used."""
+"""riron: the theory of learning, made to run. Every public name stands once, in `__init__.pyi`, and loads lazily."""
 
 import lazy_loader
 

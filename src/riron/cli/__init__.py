@@ -1,4 +1,4 @@
-"""The command line: `riron list, show, cite, run, sweep, check, forecast`. Commands import what they need when called."""
+"""The command line: `riron list, show, cite, run, sweep, check, forecast`. Commands import what they need."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ from . import forecast, studies
 USAGE, BUG, STOPPED = 2, 70, 130
 
 # Typer carries its own copy of Click since 0.2x and Click's own before; both say what was wrong by this class.
-ClickError: type[Any] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+ClickError: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class Stopped(Exception):
@@ -86,7 +86,7 @@ def answer(command: Callable[[], Any]) -> int:
     except InputError as error:
         return _say(f"error: {error}", USAGE)
     except ClickError as error:
-        return _say(f"error: {error.format_message()}", USAGE)
+        return _say(f"error: {error.format_message()}", USAGE)  # type: ignore[attr-defined]
     except (Stopped, KeyboardInterrupt, typer.Abort) as error:
         return _say(f"stopped; {error}" if str(error) else "stopped", STOPPED)
     except BrokenPipeError:  # the reader of our output has left, as `head` does
@@ -94,7 +94,7 @@ def answer(command: Callable[[], Any]) -> int:
         return 0
     except MemoryError as error:
         return _say(f"error: this machine has too little memory ({error}); use a smaller size", USAGE)
-    except Exception as error:  # noqa: BLE001  whatever else escapes is our bug, and must not look like a verdict
+    except Exception as error:  # whatever else escapes is our bug, and must not look like a verdict
         return _say(f"error: riron has a bug ({type(error).__name__}); the details are in {_log()}", BUG)
 
 

@@ -32,6 +32,7 @@ EFFORT = 2e9  # of the final forecasts: rows x (directions x features + outputs 
 FEWEST = 8  # settings, the cheapest and the best, that have a final forecast in any case
 JUDGED = 4000  # held-out rows used at most
 NOISE = 1.0  # standard errors of a paired difference within which two settings are taken as equal
+CLOSURE = 0.005  # of the best loss: what the cheap closure itself can be off by
 BYTES = 2e8  # of held-out predictions at once
 
 
@@ -44,6 +45,17 @@ class Grid(NamedTuple):
     steps: np.ndarray  # (S, T)
     row_losses: np.ndarray  # (S, T, rows)
     train_losses: np.ndarray  # (S, T)
+    per_epoch: np.ndarray  # (S,) steps
+
+
+class Choice(NamedTuple):
+    """What one half of the held-out rows says: best (setting, stop), all as good, and means (S, T) with differences."""
+
+    best: tuple[int, int]
+    picked: set[tuple[int, int]]
+    means: np.ndarray
+    behind: np.ndarray  # (S, T) mean loss minus that of the best
+    luck: np.ndarray  # (S, T) standard error of this paired difference
 
 
 class Advice(NamedTuple):
@@ -88,9 +100,9 @@ def advise(
     Returns:
       Advice. Each setting is a mapping: batch, step_size, fraction_of_edge, epochs, steps, train_loss, test_loss (on
       the half that judges) with test_loss_stderr (the luck of its rows), test_error for classes, behind_best with
-      behind_best_stderr (paired, on the half that chose), best, closure. Of many settings on large tables some keep the
-      losses of the grid (closure "diagonal", no test_error); the others have "full" or "block:64". Of one batch and step size only the cheapest stopping
-      time within the noise is listed. Cheapest first: fewest passes over the data, then fewest steps.
+      behind_best_stderr (paired, on the half that chose), best, closure. Of very many settings on large tables the
+      dearest keep the losses of the grid (closure "diagonal", no test_error). Of one batch and step size only the
+      cheapest stopping time within the noise is listed. Cheapest first: fewest passes, then fewest steps.
 
     Raises: InputError if there are fewer than 4 held-out rows, no edge, or the budget is not positive.
     """
@@ -104,57 +116,80 @@ def advise(
     seen = with_held_out(spectrum, held_out)
     grid = forecast_grid(seen, budget_epochs, edges, fractions, shuffle, ridge, progress)
 
-    choosing = grid.row_losses[:, :, chooses]
-    means = np.where(np.isfinite(choosing).all(axis=2), choosing.mean(axis=2), np.inf)
-    best = np.unravel_index(np.argmin(means), means.shape)
-    difference = choosing - choosing[best]
-    behind = np.where(np.isfinite(means), difference.mean(axis=2), np.inf)
-    luck = difference.std(axis=2, ddof=1) / np.sqrt(len(chooses))
-    equal = behind <= NOISE * luck
-    equal[best] = True
-
-    picked = [(int(s), int(np.argmax(equal[s]))) for s in np.flatnonzero(equal.any(axis=1))]
-    best = (int(best[0]), int(best[1]))
-    if best not in picked:
-        picked.append(best)
-    picked.sort(key=lambda st: (st != best, passes(grid, *st, spectrum.n, shuffle), grid.steps[st]))
-    k = len(spectrum.eigenvalues) if len(spectrum.eigenvalues) <= 2 * LEADING else LEADING
-    covariance = covariance if k > LEADING or covariance == "diagonal" else f"block:{k}"
-    final_rows = min(rows or spectrum.n, FINAL_ROWS)
-    cost = final_rows * (k + spectrum.outputs) * len(spectrum.eigenvalues)
-    judging, finals = with_held_out(seen, judges), {}
+    choice = choose(grid, chooses)
+    picked = sorted(choice.picked, key=lambda st: (st != choice.best, passes(grid, *st), grid.steps[st]))
+    p = len(spectrum.eigenvalues)
+    directions = p if p <= 2 * LEADING else LEADING
+    covariance = covariance if directions == p else f"block:{LEADING}"
+    rows = min(rows or spectrum.n, FINAL_ROWS)
+    afforded = max(FEWEST, EFFORT / (rows * (directions + spectrum.outputs) * p))
+    judging = with_held_out(seen, judges)
     settings = []
     for s, t in picked:
-        judged = grid.row_losses[s, t, judges]
-        setting = {
-            "batch": int(grid.batches[s]),
-            "step_size": float(grid.step_sizes[s]),
-            "fraction_of_edge": float(grid.fractions[s]),
-            "epochs": passes(grid, s, t, spectrum.n, shuffle),
-            "steps": int(grid.steps[s, t]),
-            "train_loss": float(grid.train_losses[s, t]),
-            "test_loss": float(judged.mean()),
-            "test_loss_stderr": float(judged.std(ddof=1) / np.sqrt(len(judged))),
-            "test_error": None,
-            "behind_best": float(behind[s, t]),
-            "behind_best_stderr": float(luck[s, t]),
-            "best": (s, t) == best,
-            "closure": "diagonal",
-        }
-        if len(settings) < max(FEWEST, EFFORT / cost):
-            if s not in finals:
-                finals[s] = _final(judging, grid, s, shuffle, ridge, covariance, final_rows)
-            curve = finals[s].isel(step=t)
+        setting = describe(grid, choice, s, t, judges)
+        if len(settings) < afforded:
+            curve = final_forecast(judging, grid, s, t, shuffle, ridge, covariance, rows)
             setting |= {name: float(curve[name]) for name in ("train_loss", "test_loss", "test_error") if name in curve}
             setting["closure"] = covariance
         settings.append(setting)
     settings.sort(key=lambda each: (each["epochs"], each["steps"], each["test_loss"]))
-    least = means.min(axis=1)
+    least = choice.means.min(axis=1)
     best_step = {
         int(b): float(grid.step_sizes[np.argmin(np.where(grid.batches == b, least, np.inf))])
         for b in np.unique(grid.batches)
     }
-    return Advice(settings, best_step, int(np.isfinite(means).sum()))
+    return Advice(settings, best_step, int(np.isfinite(choice.means).sum()))
+
+
+def choose(grid: Grid, rows: np.ndarray) -> Choice:
+    """The setting and stop of least loss on these held-out rows, and of every setting the first stop as good as it."""
+    choosing = grid.row_losses[:, :, rows]
+    means = np.where(np.isfinite(choosing).all(axis=2), choosing.mean(axis=2), np.inf)
+    place = np.unravel_index(np.argmin(means), means.shape)
+    best = (int(place[0]), int(place[1]))
+    difference = choosing - choosing[best]  # paired: what all settings share in a row drops out
+    behind = np.where(np.isfinite(means), difference.mean(axis=2), np.inf)
+    luck = difference.std(axis=2, ddof=1) / np.sqrt(len(rows))
+    equal = behind <= NOISE * luck + CLOSURE * means[best]
+    picked = {(int(s), int(np.argmax(equal[s]))) for s in np.flatnonzero(equal.any(axis=1))}
+    return Choice(best, picked | {best}, means, behind, luck)
+
+
+def describe(grid: Grid, choice: Choice, s: int, t: int, judges: np.ndarray) -> dict[str, Any]:
+    """Setting s stopped at t, its loss on the rows that judge."""
+    judged = grid.row_losses[s, t, judges]
+    return {
+        "batch": int(grid.batches[s]),
+        "step_size": float(grid.step_sizes[s]),
+        "fraction_of_edge": float(grid.fractions[s]),
+        "epochs": passes(grid, s, t),
+        "steps": int(grid.steps[s, t]),
+        "train_loss": float(grid.train_losses[s, t]),
+        "test_loss": float(judged.mean()),
+        "test_loss_stderr": float(judged.std(ddof=1) / np.sqrt(len(judged))),
+        "test_error": None,
+        "behind_best": float(choice.behind[s, t]),
+        "behind_best_stderr": float(choice.luck[s, t]),
+        "best": (s, t) == choice.best,
+        "closure": "diagonal",
+    }
+
+
+def final_forecast(spectrum, grid: Grid, s: int, t: int, shuffle, ridge, covariance, rows) -> xr.Dataset:
+    """Setting s at stop t, sampled as it will be; recorded at every stop, so that all settings share a compilation."""
+    steps = np.unique(grid.steps[s])
+    curve = least_squares_sgd(
+        spectrum,
+        batch=int(grid.batches[s]),
+        step_size=float(grid.step_sizes[s]),
+        record=xr.DataArray(steps, {"step": steps}, "step"),
+        sampling=shuffle,
+        ridge=ridge,
+        covariance=covariance,
+        rows=rows,
+        errors=False,
+    )
+    return curve.sel(step=grid.steps[s, t])
 
 
 def forecast_grid(spectrum, budget, edges, fractions, shuffle, ridge, progress=None) -> Grid:
@@ -182,7 +217,8 @@ def forecast_grid(spectrum, budget, edges, fractions, shuffle, ridge, progress=N
             blocks.append(jax.device_get(_solve_grid(data, jnp.asarray(ridge, jnp.float32), *arguments)))
             bar.advance(min(width, len(batches) - start))
     row_losses, train_losses = (np.concatenate(part)[: len(batches)] for part in zip(*blocks, strict=True))
-    return Grid(batches, step_sizes, fractions, steps, row_losses, train_losses)
+    per_epoch = np.array([steps_per_epoch(spectrum.n, b, shuffle) for b in batches])
+    return Grid(batches, step_sizes, fractions, steps, row_losses, train_losses, per_epoch)
 
 
 @jax.jit
@@ -198,26 +234,9 @@ def _solve_grid(data, ridge, step_sizes, noises, stops):
     return jax.vmap(one)(step_sizes, noises, stops)
 
 
-def _final(spectrum, grid: Grid, s: int, shuffle, ridge, covariance, rows) -> xr.Dataset:
-    """The forecast of setting s along its stopping times."""
-    steps = np.unique(grid.steps[s])
-    curve = least_squares_sgd(
-        spectrum,
-        batch=int(grid.batches[s]),
-        step_size=float(grid.step_sizes[s]),
-        record=xr.DataArray(steps, {"step": steps}, "step"),
-        sampling=shuffle,
-        ridge=ridge,
-        covariance=covariance,
-        rows=rows,
-        errors=False,
-    )
-    return curve.sel(step=grid.steps[s])
-
-
-def passes(grid: Grid, s: int, t: int, n: int, shuffle: str) -> float:
+def passes(grid: Grid, s: int, t: int) -> float:
     """Passes over the training rows until stop t of setting s."""
-    return float(grid.steps[s, t] / steps_per_epoch(n, grid.batches[s], shuffle))
+    return float(grid.steps[s, t] / grid.per_epoch[s])
 
 
 def stopping_times(n: int, batch: float, budget: float, shuffle: str) -> np.ndarray:

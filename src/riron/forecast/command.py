@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import xarray as xr
 
 from ..lab.files import as_json, new_folder
@@ -31,7 +32,7 @@ from .sample_size import learning_curve
 from .verification import line_record, number_of_steps, seconds_of_one_run, verify
 
 
-def forecast(data: Any, *, out=None, force: bool = False, progress: Show = None, **options: Any) -> Forecast:
+def forecast_table(data: Any, *, out=None, force: bool = False, progress: Show = None, **options: Any) -> Forecast:
     """Forecast how SGD will go on a table, before any training.
 
     Args:
@@ -154,7 +155,8 @@ def compute(options: Options, progress: Show = None) -> Forecast:
         cleaning=table.cleaning,
         notes=notes + weak_points(curve, edge, options.shuffle),
     )
-    prove(found, features, spectrum, covariance, rows, clock, progress)
+    with np.errstate(all="ignore"):
+        prove(found, features, spectrum, covariance, rows, clock, progress)
     found.seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
     return found
 
@@ -191,16 +193,17 @@ def prove(found: Forecast, features: Features, spectrum, covariance, rows, clock
 
 def forecast_curve(spectrum, options: Options, batch: int, step_size: float, covariance, rows) -> xr.Dataset:
     """The training curve over `step`, with the epoch beside it."""
-    curve = least_squares_sgd(
-        spectrum,
-        batch=batch,
-        step_size=step_size,
-        record=line_record(number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)),
-        sampling=options.shuffle,
-        ridge=options.ridge,
-        covariance=covariance,
-        rows=rows,
-    )
+    with np.errstate(all="ignore"):  # above the edge numbers overflow, as they should
+        curve = least_squares_sgd(
+            spectrum,
+            batch=batch,
+            step_size=step_size,
+            record=line_record(number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)),
+            sampling=options.shuffle,
+            ridge=options.ridge,
+            covariance=covariance,
+            rows=rows,
+        )
     epochs = curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)
     return with_stated_error(curve.assign_coords(epoch=("step", epochs)), covariance, rows)
 

@@ -234,7 +234,7 @@ def shown(found: Forecast):
     if not found.above_edge:
         return curve
     small = curve.train_loss.values < EXPLODED**1.5 * float(found.curve.train_loss[0])
-    return curve.isel(step=np.cumprod(small).astype(bool))
+    return curve.isel(step=slice(max(1, int(np.cumprod(small).sum()))))
 
 
 def band(curve, name: str):
@@ -263,7 +263,7 @@ def dots(axes: Axes, found: Forecast, name: str, colour: str, marker: str, label
 def readable(axis, limits: tuple[float, float]) -> None:
     """Ticks of a logarithmic axis at 1, 2, 5 where it spans little, at powers of ten where it spans much."""
     decades = np.log10(max(limits[1], 1e-300) / max(limits[0], 1e-300))
-    subs = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 0.9 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    subs = (1.0,) if decades > 3 else (1.0, 2.0, 5.0) if decades > 1.2 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
     axis.set_major_locator(LogLocator(subs=subs, numticks=12))
     axis.set_minor_formatter(NullFormatter())
     if decades <= 5:

@@ -19,7 +19,7 @@ STOPPED = 130
 
 @dataclass
 class Forecast:
-    """The result of `riron.forecast.forecast`.
+    """The result of `riron.forecast.forecast_table`.
 
     Attributes:
       options: what was asked for; `batch`, `step_size`, `steps`, `epochs` are what was used.

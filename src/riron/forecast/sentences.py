@@ -160,8 +160,8 @@ def python_lines(found: Forecast) -> str:
     arguments = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     data = repr(options["data"]) if isinstance(options["data"], str) else "data"
     return (
-        "  from riron.forecast import forecast\n"
-        f"  found = forecast({data}, {arguments})\n"
+        "  from riron.forecast import forecast_table\n"
+        f"  found = forecast_table({data}, {arguments})\n"
         "  found.curve, found.advice, found.learning_curve, found.plot()"
     )
 

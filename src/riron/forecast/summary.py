@@ -198,7 +198,7 @@ def sentence(text: str) -> Text:
 
 def plain_table(*names: str) -> Table:
     """A table without lines, numbers to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="dim")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in names:
         table.add_column(name, justify="right", no_wrap=True)
     return table

@@ -60,7 +60,8 @@ class Study(ABC):
         for entry in fields(self):
             kind, value = types[entry.name], cast(getattr(self, entry.name), types[entry.name], entry.name)
             choices = get_args(kind)  # of a Literal; empty for numbers
-            check_range(entry.name, value, *(entry.metadata[key] for key in ("low", "high", "meaning")), choices)
+            about = entry.metadata
+            check_range(entry.name, value, about["low"], about["high"], about["meaning"], choices)
             object.__setattr__(self, entry.name, value)
 
     @abstractmethod
@@ -69,7 +70,7 @@ class Study(ABC):
 
     @abstractmethod
     def predict(self, d: int) -> partial:
-        """The theory call of one size, unevaluated: called as it is for the line, with a keyword changed for mutations."""
+        """The theory call of one size, unevaluated: as it is for the line, with a keyword changed for mutations."""
 
     def ladder(self, size: str) -> tuple[int, ...]:
         """The sequence of sizes behind "quick" or "paper"."""
@@ -93,7 +94,7 @@ class Study(ABC):
         return dataset[names].isel(last).reset_coords(drop=True)
 
     def boundary(self, over: Mapping[str, Any]) -> tuple[dict[str, np.ndarray], str] | None:
-        """Where theory puts a change of regime in the plane of two parameters: coordinates by parameter, and its name."""
+        """Where theory puts a change of regime in the plane of two parameters: coordinates by parameter, and a name."""
         return None
 
     def run(self, size: str = "quick", *, seeds: int | None = None, **options: Any) -> "Result":

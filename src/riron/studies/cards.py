@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from ..errors import InputError
 
@@ -98,7 +98,7 @@ def read_card(path: Path) -> Card | None:
         claim=claim,
         catalogue=entry.group(1) if entry else "",
         parameters=(*_common_parameters(), *_parameters(kind)),
-        cites=next((ast.literal_eval(n.value) for n in kind.body if _assigns(n, "cites")), ()),
+        cites=next((ast.literal_eval(node.value) for node in kind.body if _assigns(node, "cites")), ()),
         text=text.strip(),
     )
 
@@ -110,15 +110,15 @@ def _common_parameters() -> tuple[Parameter, ...]:
 
 
 def _parameters(kind: ast.ClassDef) -> tuple[Parameter, ...]:
-    fields = [node for node in kind.body if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call)]
-    return tuple(_parameter(node) for node in fields if ast.unparse(node.value.func) in ("param", "choice"))
+    fields = [(node, node.value) for node in kind.body if isinstance(node, ast.AnnAssign)]
+    calls = [(node, value) for node, value in fields if isinstance(value, ast.Call)]
+    return tuple(_parameter(node, call) for node, call in calls if ast.unparse(call.func) in ("param", "choice"))
 
 
-def _parameter(node: ast.AnnAssign) -> Parameter:
-    assert isinstance(node.value, ast.Call)
-    positional = [ast.literal_eval(argument) for argument in node.value.args]
-    named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in node.value.keywords}
-    if ast.unparse(node.value.func) == "choice":
+def _parameter(node: ast.AnnAssign, call: ast.Call) -> Parameter:
+    positional = [ast.literal_eval(argument) for argument in call.args]
+    named = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+    if ast.unparse(call.func) == "choice":
         given = dict(zip(("default", "meaning"), positional, strict=False)) | named
         assert isinstance(node.annotation, ast.Subscript)  # Literal[...]
         choices = ast.literal_eval(node.annotation.slice)
@@ -141,5 +141,5 @@ def _is_study(node: ast.stmt) -> bool:
     return isinstance(node, ast.ClassDef) and any(isinstance(b, ast.Name) and b.id == "Study" for b in node.bases)
 
 
-def _assigns(node: ast.stmt, name: str) -> bool:
+def _assigns(node: ast.stmt, name: str) -> TypeGuard[ast.Assign]:
     return isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets)

@@ -131,8 +131,8 @@ def digits(*, scaled):
     """Odd or even, as -1 and 1, from the centred pixels of every other image; the other images are held out."""
     from sklearn.datasets import load_digits
 
-    pixels, label = load_digits(return_X_y=True)
-    pixels, sign = pixels / 16, np.where(label % 2 == 0, 1.0, -1.0)
+    images, label = (np.asarray(part) for part in load_digits(return_X_y=True))
+    pixels, sign = images / 16, np.where(label % 2 == 0, 1.0, -1.0)
     pixels = pixels - pixels[::2].mean(axis=0)
     if scaled:
         spread = pixels[::2].std(axis=0)

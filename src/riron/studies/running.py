@@ -45,7 +45,8 @@ def run(
     Raises: InputError for a name, parameter or size that is not known or out of range; nothing is written then.
     """
     study = load(name).make(**parameters)
-    study.ladder(size), check_seeds(seeds)
+    study.ladder(size)  # refuses a size that is not known, before the folder is made
+    check_seeds(seeds)
     run = partial(execute, study, size, seeds=seeds, full=full, cache=cache, progress=progress)
     if out is None:
         return run()

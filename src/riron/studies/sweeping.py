@@ -19,8 +19,8 @@ from ..lab.netcdf import write_dataset
 from ..lab.progress import Progress, Show
 from .base import Study, evaluate
 from .cards import load
-from .reading import unknown_parameter
 from .kept import Kept, check_seeds
+from .reading import unknown_parameter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -108,25 +108,25 @@ def sweep(
             found.write(folder)
         return found
     kind = load(name)
-    own = over is None
-    over = {key: np.asarray(values) for key, values in (kind.diagram.get("over", {}) if over is None else over).items()}
-    if own or set(over) == set(kind.diagram.get("over", {})):  # the same plane: the setting that makes it a diagram
+    plane = kind.diagram.get("over", {}) if over is None else over
+    axes = {key: np.asarray(values) for key, values in plane.items()}
+    if set(axes) == set(kind.diagram.get("over", {})):  # the study's own plane: with what else makes it a diagram
         parameters = dict(kind.diagram.get("parameters", {})) | parameters
-    _check(kind, over, parameters)
+    _check(kind, axes, parameters)
     check_seeds(seeds)
-    points = list(product(*(values.tolist() for values in over.values())))
-    studies = [kind.make(**parameters, **dict(zip(over, point, strict=True))) for point in points]
+    points = list(product(*(values.tolist() for values in axes.values())))
+    studies = [kind.make(**(parameters | dict(zip(axes, point, strict=True)))) for point in points]
     columns: dict[str, list[float]] = {}
     with Progress(len(points), f"{name}, {len(points)} points", progress) as bar:
         for study in studies:
             for key, value in _observe(study, study.ladder(size)[-1], seeds, cache).items():
                 columns.setdefault(key, []).append(value)
             bar.advance()
-    shape = [len(values) for values in over.values()]
-    held = {key: value for key, value in studies[0].parameters().items() if key not in over}
+    shape = [len(values) for values in axes.values()]
+    held = {key: value for key, value in studies[0].parameters().items() if key not in axes}
     dataset = xr.Dataset(
-        {key: (tuple(over), np.reshape(values, shape)) for key, values in columns.items()},
-        coords=over,
+        {key: (tuple(axes), np.reshape(values, shape)) for key, values in columns.items()},
+        coords=axes,
         attrs={
             "study": name,
             "parameters": json.dumps(held),
@@ -140,7 +140,7 @@ def sweep(
         if observable is not None:
             raise InputError(f"{name} observes no '{observable}'", do=nearest(observable, columns))
         named = next(iter(columns))
-    return Sweep(studies[0], dataset, studies[0].boundary(over), named)
+    return Sweep(studies[0], dataset, studies[0].boundary(axes), named)
 
 
 def _observe(study: Study, d: int, seeds: int, cache: bool) -> dict[str, float]:

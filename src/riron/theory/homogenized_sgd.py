@@ -5,12 +5,13 @@ and H = X^T X / n. Then the mean and the variance along every eigenvector of H o
 solves a Volterra equation f(t) = F(t) + int K(t-s) f(s) ds whose kernel says how fast, and whether, SGD converges.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from ..checks import as_array, as_matrix, as_positive, as_vector
 from ..errors import InputError
@@ -30,8 +31,8 @@ def homogenized_edge(X: ArrayLike, *, batch: float = 1) -> float:
     """
     h, batch = _eigenvalues(X), _batch(batch)
     excess = lambda eta: eta / batch * np.sum(h / (2 - eta * h)) - 1
-    low, high = 0.0, 2 / h.max()
-    return float(brentq(excess, low, high * (1 - 1e-12), xtol=1e-15 * high, rtol=1e-13))
+    high = 2 / h.max()
+    return _root(excess, 0.0, high * (1 - 1e-12), xtol=1e-15 * high)
 
 
 def homogenized_sgd(
@@ -161,12 +162,12 @@ def limiting_rate(spectrum: ArrayLike, *, n: float, step_size: float, batch: flo
     low = edge - s.max()
     while _kernel_integral(s, low, n) > target:
         low = 2 * low - edge
-    u = brentq(lambda u: _kernel_integral(s, u, n) - target, low, edge, xtol=1e-14 * s.max())
+    u = _root(lambda u: _kernel_integral(s, u, n) - target, low, edge, xtol=1e-14 * s.max())
     return float(2 * step_size * _location(s, u, n))
 
 
 def _moments(h, solution, floor, step_size, batch, steps):
-    """Distance of the mean from least squares, which keeps its digits near 0, and variance, each (steps, directions)."""
+    """Distance of the mean from least squares, exact near 0, and variance: each (steps, directions)."""
     distance, variance = -solution, np.zeros_like(h)
     keep, keep2, noise = 1 - step_size * h, (1 - step_size * h) ** 2, step_size**2 / batch * h
     distances, variances = np.zeros((2, len(steps), len(h)))
@@ -182,13 +183,17 @@ def _moments(h, solution, floor, step_size, batch, steps):
     return distances, variances
 
 
+def _root(function: Callable[[float], float], low: float, high: float, *, xtol: float) -> float:
+    return float(root_scalar(function, bracket=(low, high), method="brentq", xtol=xtol, rtol=1e-14).root)
+
+
 def _largest_root(weights: np.ndarray, gaps: np.ndarray) -> float:
     """The root x > 0 of sum_j weights_j / (gaps_j + x) = 1, for gaps >= 0 with one equal to 0."""
     high = weights.sum()
     low = weights[gaps == 0].sum()  # the sum there is at least 1
     if low >= high:
         return float(high)
-    return float(brentq(lambda x: np.sum(weights / (gaps + x)) - 1, low, high, xtol=1e-300, rtol=1e-14))
+    return _root(lambda x: np.sum(weights / (gaps + x)) - 1, low, high, xtol=1e-300)
 
 
 def _lower_edge(spectrum: ArrayLike, n: float) -> tuple[np.ndarray, float]:
@@ -209,7 +214,7 @@ def _lower_edge(spectrum: ArrayLike, n: float) -> tuple[np.ndarray, float]:
     low = -s.max()
     while slope(low) <= 0:
         low *= 2
-    return s, float(brentq(slope, low, s.min() * (1 - 1e-13), xtol=1e-15 * s.max()))
+    return s, _root(slope, low, s.min() * (1 - 1e-13), xtol=1e-15 * s.max())
 
 
 def _location(s: np.ndarray, u: float, n: float) -> float:
@@ -245,8 +250,8 @@ def _batch(batch: float) -> float:
 
 def _steps(record: xr.DataArray | ArrayLike) -> tuple[xr.DataArray, np.ndarray]:
     if not isinstance(record, xr.DataArray):
-        steps = np.atleast_1d(np.asarray(record))
-        record = xr.DataArray(steps, {"step": steps}, "step")
+        given = np.atleast_1d(np.asarray(record))
+        record = xr.DataArray(given, {"step": given}, "step")
     steps = np.asarray(record.values)
     if steps.ndim != 1 or steps.size == 0 or not np.issubdtype(steps.dtype, np.integer):
         raise InputError("record must be a list of whole numbers of steps")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from ..checks import as_positive, as_vector
 from ..errors import InputError
@@ -58,7 +58,8 @@ def effective_ridge(spectrum: ArrayLike, n: float, ridge: float) -> float:
         low = np.log(s.min()) - 1
         while share(low) <= 0:  # ends, because share(-inf) = rank/n - 1 > 0
             low -= 10
-    return float(np.exp(brentq(share, low, high, xtol=1e-14, rtol=8.9e-16)))
+    log_kappa = root_scalar(share, bracket=(low, high), method="brentq", xtol=1e-14, rtol=1e-15).root
+    return float(np.exp(log_kappa))
 
 
 def ridge_error(spectrum: ArrayLike, signal: ArrayLike, n: float, ridge: float, label_noise: float = 0.0) -> RidgeParts:
