@@ -140,6 +140,16 @@ def test_rate_of_a_large_sample_approaches_its_limit_on_both_sides_of_the_transi
         assert found != pytest.approx(limiting_rate(spectrum, n=n / 2, step_size=eta), rel=tolerance)
 
 
+def test_several_samples_are_averaged_whatever_their_rank():
+    tables = [table(20, 30, seed=k) for k in range(3)]
+    tables[1][0][5:] = 0.0  # fewer directions than the others
+    settings = {"step_size": 0.1, "batch": 2, "record": [0, 7], "spectrum": tables[0][2], "signal": tables[0][3]}
+    each = [homogenized_sgd(X, y, **settings) for X, y, *_ in tables]
+    together = homogenized_sgd(np.stack([t[0] for t in tables]), np.stack([t[1] for t in tables]), **settings)
+    for name in ("train_loss", "test_loss"):
+        np.testing.assert_allclose(together[name], np.mean([line[name] for line in each], axis=0), rtol=1e-12)
+
+
 def test_labelled_record_keeps_its_axis_and_may_repeat_a_step():
     X, y, *_ = table(20, 5)
     record = xr.DataArray([0, 0, 7], {"epoch": [0.0, 0.01, 0.7]}, "epoch")
@@ -156,7 +166,7 @@ def test_labelled_record_keeps_its_axis_and_may_repeat_a_step():
         (lambda: homogenized_edge(np.ones((3, 2)), batch=0.5), "batch=0.5 must be at least 1"),
         (lambda: convergence_rate([1.0, -1.0], step_size=0.1), "eigenvalue 1 is negative"),
         (lambda: critical_step_size(np.ones(5), n=5), "n = d = 5"),
-        (lambda: homogenized_sgd(np.eye(3), np.ones(2), step_size=1, batch=1, record=[1]), "y has 2 entries"),
+        (lambda: homogenized_sgd(np.eye(3), np.ones(2), step_size=1, batch=1, record=[1]), "y has the shape"),
         (lambda: homogenized_sgd(np.eye(3), np.ones(3), step_size=1, batch=1, record=[0.5]), "whole numbers"),
         (lambda: homogenized_sgd(np.eye(3), np.ones(3), step_size=1, batch=1, record=[3, 1]), "sorted"),
     ],

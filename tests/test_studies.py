@@ -44,8 +44,6 @@ def test_verdict_holds_and_every_wrong_line_fails(name):
     assert report["verdict"] == "holds", report["reason"]
     assert report["mutations"]
     assert set(report["mutations"].values()) == {"fails"}, report["mutations"]
-    for theory in report["beside"].values():
-        assert theory["verdict"] == "holds"
 
 
 @pytest.mark.parametrize("name", catalogue())
@@ -359,12 +357,3 @@ def test_exact_theory_beside_on_real_features():
     line = evaluate(study.predict(128))
     exact = evaluate(study.beside(128)["exact second moments"])
     np.testing.assert_allclose(line.train_loss, exact.train_loss, rtol=0.02)
-
-
-def test_the_stand_in_rows_have_the_population_risk():
-    from riron.studies.homogenized_sgd import stand_in
-
-    spectrum, signal = np.array([2.0, 0.5, 0.1]), np.array([1.0, -1.0, 3.0])
-    rows, targets = stand_in(spectrum=spectrum, signal=signal, label_noise=0.3)
-    theta = np.array([0.2, 0.4, -1.0])
-    assert np.mean((rows @ theta - targets) ** 2) == pytest.approx(spectrum @ (theta - signal) ** 2 + 0.3)

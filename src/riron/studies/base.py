@@ -50,7 +50,7 @@ class Study(ABC):
     sizes: ClassVar[Mapping[str, tuple[int, ...]]] = {}  # quick and paper: the sequence of sizes, smallest first
     compare: ClassVar[tuple[Claim, ...]] = ()
     mutations: ClassVar[Mapping[str, Any]] = {}  # keyword of the theory -> factor, or lab.verdict.Instead(value)
-    diagram: ClassVar[Mapping[str, Any]] = {}  # what `riron.sweep` draws: over, parameters, observable
+    diagram: ClassVar[Mapping[str, Any]] = {}  # what `riron.sweep` draws: over, parameters, size, observable
     labels: ClassVar[Mapping[str, str]] = {"size": "d"}  # words for axes in pictures
 
     seed: int = param(0, 0, 2147483647, "root of all random numbers")

@@ -77,7 +77,7 @@ def sweep(
     progress: Show = None,
     **parameters: Any,
 ) -> Sweep:
-    """Runs a study at the largest of its sizes over two of its parameters.
+    """Runs a study at one size over two of its parameters.
 
     Each point goes through the results store, so a sweep that was stopped goes on where it was.
 
@@ -85,7 +85,7 @@ def sweep(
       name: of the study.
       over: values by parameter, for two parameters; default the diagram that the study names.
       seeds: independent runs at each point.
-      size: "quick" or "paper"; the largest of its sizes is used.
+      size: "quick" or "paper": the size that the study names for its diagram, or the largest of its paper sizes.
       observable: which number to draw; default the study's.
       out: a folder to write sweep.nc, figure.png and figure.svg into; `force` although it holds files.
       cache, progress: as in `riron.run`.
@@ -116,10 +116,11 @@ def sweep(
     check_seeds(seeds)
     points = list(product(*(values.tolist() for values in axes.values())))
     studies = [kind.make(**(parameters | dict(zip(axes, point, strict=True)))) for point in points]
+    d = kind.diagram.get("size", studies[0].ladder(size)[-1]) if size == "quick" else studies[0].ladder(size)[-1]
     columns: dict[str, list[float]] = {}
     with Progress(len(points), f"{name}, {len(points)} points", progress) as bar:
         for study in studies:
-            for key, value in _observe(study, study.ladder(size)[-1], seeds, cache).items():
+            for key, value in _observe(study, d, seeds, cache).items():
                 columns.setdefault(key, []).append(value)
             bar.advance()
     shape = [len(values) for values in axes.values()]
@@ -131,7 +132,7 @@ def sweep(
             "study": name,
             "parameters": json.dumps(held),
             "seeds": seeds,
-            "size": studies[0].ladder(size)[-1],
+            "size": d,
             "version": __version__,
         },
     )

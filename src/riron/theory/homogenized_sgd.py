@@ -54,7 +54,8 @@ def homogenized_sgd(
     mu - mu* <- (1 - eta h)(mu - mu*),  V <- (1 - eta h)^2 V + (eta^2/B) 2 f h,  f the expected training loss now.
 
     Args:
-      X: (n, d) features. y: (n,) targets.
+      X: (n, d) features; or (M, n, d): M samples of one law, over which the losses are averaged.
+      y: (n,) or (M, n) targets.
       step_size: eta, constant, units of 1/feature^2.
       batch: samples per step, drawn with replacement (>= 1; any real number).
       record: steps at which to report, whole numbers >= 0, on a labelled axis (a plain array gets the dim `step`).
@@ -66,34 +67,41 @@ def homogenized_sgd(
     Raises: InputError for shapes that differ, values that are not finite, or a record that is not whole and >= 0.
     Source: Paquette, Lee, Pedregosa & Paquette, COLT 2021 (paquette2021sgd).
     """
-    X, y = as_matrix(X, "X"), as_vector(y, "y")
+    X, y = as_array(X, "X", ndim=(2, 3)), as_array(y, "y", ndim=(1, 2))
     step_size, batch = as_positive(step_size, "step_size"), _batch(batch)
-    n, d = X.shape
-    if len(y) != n:
-        raise InputError(f"y has {len(y)} entries and X has {n} rows", do="pass one target for each row")
+    if y.shape != X.shape[:-1]:
+        raise InputError(
+            f"y has the shape {y.shape} and the rows of X {X.shape[:-1]}", do="pass one target for each row"
+        )
     if not X.any():
         raise InputError("X is zero", do="SGD has nothing to learn from it")
     record, steps = _steps(record)
-    left, root_h, U = np.linalg.svd(X / np.sqrt(n), full_matrices=False)
-    moved = root_h > root_h.max() * max(X.shape) * np.finfo(float).eps  # the others have no variance
-    left, root_h, U = left[:, moved], root_h[moved], U[moved]
-    h, solution = root_h**2, (left.T @ y) / (root_h * np.sqrt(n))
-    floor = float(np.mean((y - left @ (left.T @ y)) ** 2))  # what no linear function of X explains
+    n, d = X.shape[-2:]
+    samples, targets = X.reshape(-1, n, d), y.reshape(-1, n)
+    left, root_h, U = np.linalg.svd(samples / np.sqrt(n), full_matrices=False)
+    moves = root_h > root_h.max() * max(n, d) * np.finfo(float).eps  # SGD stays at 0 in directions of no variance
+    h, along = np.where(moves, root_h, 0) ** 2, np.einsum("mnp,mn->mp", left, targets) * moves
+    solution = along / np.where(moves, root_h * np.sqrt(n), 1)
+    unexplained = targets - np.einsum("mnp,mp->mn", left, along)
+    floor = np.mean(unexplained**2, axis=1)
     distances, variances = _moments(h, solution, floor, step_size, batch, steps)
 
-    columns = {"train_loss": 0.5 * (floor + (distances**2 + variances) @ h)}
-    means = solution + distances
+    columns = {"train_loss": floor + np.sum((distances**2 + variances) * h, axis=-1)}
+    means = solution + distances  # (steps, M, directions), as the variances
     if X_test is not None or y_test is not None:
         if X_test is None or y_test is None:
             raise InputError("X_test and y_test must be given together")
-        Z, fresh = as_matrix(X_test, "X_test") @ U.T, as_vector(y_test, "y_test")
-        columns["test_loss"] = 0.5 * (np.mean((means @ Z.T - fresh) ** 2, axis=1) + variances @ np.mean(Z**2, axis=0))
+        rotated, fresh = as_matrix(X_test, "X_test") @ U.transpose(0, 2, 1), as_vector(y_test, "y_test")
+        errors = np.einsum("mrp,tmp->tmr", rotated, means) - fresh
+        spread = np.sum(variances * np.mean(rotated**2, axis=1), axis=-1)
+        columns["test_loss"] = np.mean(errors**2, axis=-1) + spread
     elif spectrum is not None and signal is not None:
         spectrum, signal = as_vector(spectrum, "spectrum"), as_vector(signal, "signal")
         if not len(spectrum) == len(signal) == d:
             raise InputError(f"X has {d} columns, spectrum {len(spectrum)} entries and signal {len(signal)}")
-        errors = means @ U - signal
-        columns["test_loss"] = 0.5 * (errors**2 @ spectrum + variances @ (U**2 @ spectrum) + label_noise)
+        errors = np.einsum("mpd,tmp->tmd", U, means) - signal
+        columns["test_loss"] = errors**2 @ spectrum + np.sum(variances * (U**2 @ spectrum), axis=-1) + label_noise
+    columns = {name: 0.5 * squares.mean(axis=1) for name, squares in columns.items()}
     return xr.Dataset({name: (record.dims, values) for name, values in columns.items()}, coords=record.coords)
 
 
@@ -167,18 +175,18 @@ def limiting_rate(spectrum: ArrayLike, *, n: float, step_size: float, batch: flo
 
 
 def _moments(h, solution, floor, step_size, batch, steps):
-    """Distance of the mean from least squares, exact near 0, and variance: each (steps, directions)."""
+    """Distance of the mean from least squares, exact near 0, and variance: each (steps, M, directions)."""
     distance, variance = -solution, np.zeros_like(h)
     keep, keep2, noise = 1 - step_size * h, (1 - step_size * h) ** 2, step_size**2 / batch * h
-    distances, variances = np.zeros((2, len(steps), len(h)))
+    distances, variances = np.zeros((2, len(steps), *h.shape))
     slot = 0
     with np.errstate(over="ignore", invalid="ignore"):  # a diverging line is an answer, not an accident
         for t in range(int(steps[-1]) + 1):
             while slot < len(steps) and steps[slot] == t:
                 distances[slot], variances[slot] = distance, variance
                 slot += 1
-            squared_error = floor + (distance**2 + variance) @ h
-            variance = keep2 * variance + squared_error * noise
+            squared_error = floor + np.sum((distance**2 + variance) * h, axis=1)
+            variance = keep2 * variance + squared_error[:, None] * noise
             distance = keep * distance
     return distances, variances
 

@@ -5,7 +5,11 @@ visited in this epoch and, once visited, does not return in it: its residual is 
 travels without itself. D_i is the expected contribution of row i to the parameters so far in this epoch; at an epoch's
 end every row has given its contribution, so the spread of the D_i leaves the covariance.
 
-A closure, not a theorem: `closure_tolerance` states its error.
+Every D_i is its row times a smooth function of the curvature, D_i = z_i g_i(h): the decay of what a row has given depends
+on the direction only through h. So g_i is kept at a few values of h and interpolated (`spectral_memory`): memory and
+work grow with n K times those few, not with n K p.
+
+A closure, not a theorem: `least_squares_forecast.closure_tolerance` states its error.
 """
 
 from functools import partial
@@ -18,14 +22,15 @@ from . import block
 from .block import Block
 from .marching import march, powers
 from .problem_arrays import Arrays, Setting, losses
+from .spectral_memory import Memory, memory_of
 
 
 class Epoch(NamedTuple):
-    """Mean (p, K); covariance (p, p) before the rows' own contributions are taken out; contributions (s, K, p)."""
+    """Mean (p, K); covariance (p, p) before the rows' own contributions are taken out; given (s, Q, K): g_i at nodes."""
 
     mean: jax.Array
     covariance: Block
-    contributions: jax.Array
+    given: jax.Array
 
 
 class Averages(NamedTuple):
@@ -42,28 +47,28 @@ class Averages(NamedTuple):
     visited: Block
 
 
-def initial(data: Arrays) -> Epoch:
+def initial(data: Arrays, memory: Memory) -> Epoch:
     p, k = len(data.h), len(data.test_curvature.full)
     rows, outputs = data.targets.shape
-    # The contributions are the bulk of memory and work, and a correction of relative size 1/n: float32 is plenty.
-    contributions = jnp.zeros((rows, outputs, p), jnp.float32)
-    return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, data.h.dtype), contributions)
+    # The contributions are a correction of relative size 1/n: float32 is plenty.
+    given = jnp.zeros((rows, len(memory.nodes), outputs), jnp.float32)
+    return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, data.h.dtype), given)
 
 
-def averages(data: Arrays, steps_per_epoch, order: int, time, at: Epoch) -> Averages:
+def averages(data: Arrays, memory: Memory, steps_per_epoch, order: int, time, at: Epoch) -> Averages:
     """The slow averages; `order` 1 leaves out what is of second order in a row's own contribution."""
-    rows, weights, D = data.rows, data.weights, at.contributions
+    rows, weights, given = data.rows, data.weights, at.given
     k = len(at.covariance.full)
     # Just before an epoch ends all of it is done (1), not none (0); where it begins D = 0 and nothing depends on it.
     done = (jnp.mod(time - 1, steps_per_epoch) + 1).astype(rows.dtype) / steps_per_epoch.astype(rows.dtype)
 
-    own = jnp.einsum("sp,skp->sk", rows.astype(D.dtype), D).astype(rows.dtype)
+    own = memory.along_rows(given).astype(rows.dtype)
+    mean_given = memory.mean(data, given)
     r = rows @ at.mean - data.targets
     # A row not yet visited finds the others visited a little more often than on average, n / (n - 1) times.
-    others = rows @ jnp.einsum("s,skp->pk", weights.astype(D.dtype), D).astype(rows.dtype)
-    left_out = (own - others) * (data.n / jnp.maximum(data.n - 1, 1))
+    left_out = (own - rows @ mean_given) * (data.n / jnp.maximum(data.n - 1, 1))
     R = r + left_out
-    visited = spread(data, D, k)
+    visited = memory.spread(data, given, mean_given, k)
     covariance = at.covariance.map(jnp.subtract, visited)
     wander = block.quadratic(rows, covariance)
     free = jnp.maximum(0, wander - (order > 1) * jnp.sum(own**2, axis=1) * (1 / done - 1))
@@ -78,47 +83,36 @@ def averages(data: Arrays, steps_per_epoch, order: int, time, at: Epoch) -> Aver
     noise = scatter.map(lambda a, b, c: a + mean_F * b - c, data.curvature(k), block.gram(G.T, k))
     if order == 1:
         return Averages(R, pull, noise, block.zeros(k, len(data.h), rows.dtype), visited)
-    travelled = jnp.einsum("skp,sk->sp", D, own.astype(D.dtype)).astype(rows.dtype) / done
-    kick = block.gram(rows, k, weights, travelled)
+    kick = block.gram(rows, k, weights, memory.in_direction(data, given, own) / done)
     return Averages(R + own, pull, noise, Block(kick.full + kick.full.T, 2 * kick.diagonal), visited)
 
 
-def spread(data: Arrays, D: jax.Array, k: int) -> Block:
-    """sum_i (D_i - mean D)(D_i - mean D)^T over all n rows and all outputs."""
-    rows, outputs, p = D.shape
-    weights = data.weights.astype(D.dtype)
-    mean = jnp.einsum("s,skp->kp", weights, D)
-    scatter = block.gram(D.reshape(rows * outputs, p), k, jnp.repeat(weights, outputs))
-    return scatter.map(lambda a, b: data.n * (a - b).astype(data.h.dtype), block.gram(mean, k))
-
-
-def propagate(data: Arrays, setting: Setting, time, d, at: Epoch, source: Averages, slope: Averages) -> Epoch:
+def propagate(data: Arrays, memory: Memory, setting: Setting, time, d, at: Epoch, source: Averages, slope: Averages):
     """d steps inside one epoch with the averages linear in time."""
     k = len(at.covariance.full)
     eta, eta_squared = setting.over(time, d, data.h.dtype)
     mean = setting.mean_path(data, eta, d, at.mean, source.pull, slope.pull)
 
-    w = powers(eta * (data.h + setting.ridge), d)
-    decay, first, second, scaled, amplitude, change = (
-        x.astype(at.contributions.dtype)
-        for x in (w.decay, w.first, w.second, eta / data.n * data.rows, source.amplitude, slope.amplitude)
-    )
-    given = first * amplitude[:, :, None] + second * change[:, :, None]
-    contributions = decay * at.contributions + scaled[:, None, :] * given
+    w = powers(eta * (memory.nodes + setting.ridge), d)
+    decay, first, second = (x.astype(at.given.dtype)[:, None] for x in (w.decay, w.first, w.second))
+    amplitude, change = (x.astype(at.given.dtype)[:, None, :] for x in (source.amplitude, slope.amplitude))
+    step = (eta / data.n).astype(at.given.dtype)
+    given = decay * at.given + step * (first * amplitude + second * change)
 
     L = setting.covariance_rates(data, eta, eta_squared, k)
 
-    def step(rate, V, noise, kick, dnoise, dkick):
+    def advance(rate, V, noise, kick, dnoise, dkick):
         w = powers(rate, d)
         c = eta_squared * setting.noise
         return w.decay * V + w.first * (c * noise + eta * kick) + w.second * (c * dnoise + eta * dkick)
 
-    covariance = L.map(step, at.covariance, source.noise, source.kick, slope.noise, slope.kick)
-    return Epoch(mean, covariance, contributions)
+    covariance = L.map(advance, at.covariance, source.noise, source.kick, slope.noise, slope.kick)
+    return Epoch(mean, covariance, given)
 
 
 def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol, order: int = 2):
     """What `measure(mean, covariance)` gives at each stop; `epoch_ends` marks the stops where a new epoch begins."""
+    memory = memory_of(data, setting.over(jnp.zeros((), jnp.int64), stops[-1], data.h.dtype)[0], steps_per_epoch)
 
     def distance(predicted: Epoch, corrected: Epoch, there: Averages):
         change = corrected.covariance.map(jnp.subtract, predicted.covariance)
@@ -131,14 +125,14 @@ def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, meas
         return jnp.maximum(moved, jnp.abs(block.trace_product(change, data.test_curvature) / 2 + shifted) / test)
 
     def settle(at: Epoch, seen: Averages) -> Epoch:
-        return Epoch(at.mean, at.covariance.map(jnp.subtract, seen.visited), jnp.zeros_like(at.contributions))
+        return Epoch(at.mean, at.covariance.map(jnp.subtract, seen.visited), jnp.zeros_like(at.given))
 
     return march(
-        initial(data),
+        initial(data, memory),
         stops=stops,
         restarts=epoch_ends,
-        sources=partial(averages, data, steps_per_epoch, order),
-        propagate=partial(propagate, data, setting),
+        sources=partial(averages, data, memory, steps_per_epoch, order),
+        propagate=partial(propagate, data, memory, setting),
         distance=distance,
         measure=lambda time, at, seen: measure(at.mean, at.covariance.map(jnp.subtract, seen.visited)),
         restart=settle,
