@@ -3,8 +3,8 @@
     python benchmarks/forecast_errors.py --data FOLDER [--results FILE] [--page docs/forecast-errors.md]
 
 Sets: digits (scikit-learn) and, where FOLDER has them, spam, letter, satellite, dna, ijcnn1, mnist5k (`X`, `y` in NPZ).
-2 000 training rows or all there are, 1 000 held out; raw columns and relu:300; batch 1, 8, 64; 0.1, 0.3, 0.6 of the edge;
-4 epochs, 8 points a curve; 32 runs, 64 at 0.6. Cases are kept as they come (JSON lines): a second start goes on.
+2 000 training rows or all there are, 1 000 held out; raw columns and relu:300; batch 1, 8, 64; 0.1, 0.3, 0.6 of the
+edge; 4 epochs, 8 points a curve; 32 runs, 64 at 0.6. Cases are kept as they come (JSON lines): a second start goes on.
 """
 
 import argparse
@@ -191,12 +191,14 @@ def within(case: dict, variable: str, name: str = "z", limit: float = 2.5) -> np
 def sentence(case: dict) -> str:
     place = f"{case['set']:9} {case['features']:8} B={case['batch']:<2}"
     if "factor" in case:
-        return f"{place} at {case['factor']} x edge: {case['diverged']} of {case['seeds']} runs diverge, growth {case['growth']:.4f}"
+        diverged = f"{case['diverged']} of {case['seeds']} runs diverge"
+        return f"{place} at {case['factor']} x edge: {diverged}, growth {case['growth']:.4f}"
     parts = []
     for variable in ("train_loss", "test_loss"):
         error = relative(case, variable)
+        worst = error[np.argmax(np.abs(error))]
         parts.append(
-            f"{np.median(np.abs(error)):.2%} (worst {error[np.argmax(np.abs(error))]:+.2%}), {within(case, variable).sum()}/{len(error)}"
+            f"{np.median(np.abs(error)):.2%} (worst {worst:+.2%}), {within(case, variable).sum()}/{len(error)}"
         )
     times = f"{case['forecast_seconds']:.1f} s, training {case['training_seconds']:.1f} s"
     return f"{place} {case['fraction']} edge {case['sampling']:16} train {parts[0]}; test {parts[1]}; {times}"
@@ -210,13 +212,15 @@ def page(cases: list[dict]) -> str:
         "# Forecast errors",
         "",
         "Made by `python benchmarks/forecast_errors.py`: forecasts of SGD beside training, on real tables.",
-        f"{len(curves)} curves of up to {POINTS} points, train and held-out loss at each; runs share nothing with the forecast but the data.",
-        "*Within*: share of points at which the mean of the runs is within 2.5 standard errors of the forecast (the solver's own",
-        "error added, the stated error of the closure not). *Halves*: the same share when one half of the runs serves as the",
-        "line of the other, which is what a perfect forecast would reach. *Stated*: share within the tolerance that the closure states",
-        "(plus 2.5 standard errors). *Band*: median ratio of the forecast to the measured standard deviation between runs.",
+        f"{len(curves)} curves of up to {POINTS} points, train and held-out loss at each; runs share nothing with the",
+        "forecast but the data.",
+        "*Within*: share of points at which the mean of the runs is within 2.5 standard errors of the forecast (the",
+        "solver's own error added, the stated error of the closure not). *Halves*: the same share when one half of the",
+        "runs serves as the line of the other, which is what a perfect forecast would reach. *Stated*: share within",
+        "the tolerance that the closure states (plus 2.5 standard errors). *Band*: median ratio of the forecast to the",
+        "measured standard deviation between runs.",
         "",
-        "| sampling | curves | within | halves | stated | median error | 90 % | worst | error rate: worst difference at the end | band |",
+        "| sampling | curves | within | halves | stated | median error | 90 % | worst | error rate, end | band |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for sampling in SAMPLINGS:
@@ -227,11 +231,13 @@ def page(cases: list[dict]) -> str:
         "",
         "## Every case",
         "",
-        "Errors in per cent: median and worst over the points of a curve, forecast minus runs; *w*: points within 2.5 standard errors.",
+        "Errors in per cent: median and worst over the points of a curve, forecast minus runs; *w*: points within",
+        "2.5 standard errors; *noise*: the runs' own standard error, train and held-out.",
         "",
     ]
     lines += [
-        "| set | features | n, p | sampling | B | of the edge | train: median, worst, w | held-out: median, worst, w | runs' standard error, train, held-out | stated | diverged |",
+        "| set | features | n, p | sampling | B | of the edge | train: median, worst, w "
+        "| held-out: median, worst, w | noise | stated | diverged |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in sorted(
@@ -249,7 +255,8 @@ def page(cases: list[dict]) -> str:
     lines += ["| set | features | B | edge | growth of the mean loss a step | diverged |", "|---|---|---|---|---|---|"]
     for case in beyond:
         lines.append(
-            f"| {case['set']} | {case['features']} | {case['batch']} | {case['edge']:.4g} | {case['growth']:.4f} | {case['diverged']} of {case['seeds']} |"
+            f"| {case['set']} | {case['features']} | {case['batch']} | {case['edge']:.4g} | {case['growth']:.4f} "
+            f"| {case['diverged']} of {case['seeds']} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -267,8 +274,8 @@ def summary(sampling: str, family: list[dict]) -> str:
     wrong = max(abs(c["test_error"]["line"][-1] - c["test_error"]["dots"][-1]) for c in family)
     band = np.median(np.concatenate([c[v]["sd_ratio"] for c, v in both]))
     return (
-        f"| {sampling} | {len(family)} | {inside:.1%} | {halves:.1%} | {np.concatenate(excess).mean():.1%} | {np.median(errors):.2%} "
-        f"| {np.quantile(errors, 0.9):.2%} | {errors.max():.1%} | {wrong:.3f} | {band:.2f} |"
+        f"| {sampling} | {len(family)} | {inside:.1%} | {halves:.1%} | {np.concatenate(excess).mean():.1%} "
+        f"| {np.median(errors):.2%} | {np.quantile(errors, 0.9):.2%} | {errors.max():.1%} | {wrong:.3f} | {band:.2f} |"
     )
 
 

@@ -88,7 +88,10 @@ def test_runs_diverge_above_and_converge_below():
     assert diverged(0.7) == 0
 
 
-@pytest.mark.parametrize(("change", "words"), [({"batch": 0}, "batch"), ({"batch": 99}, "batch"), ({"ridge": -1}, "ridge"), ({"method": "magic"}, "method")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [({"batch": 0}, "batch"), ({"batch": 99}, "batch"), ({"ridge": -1}, "ridge"), ({"method": "magic"}, "method")],
+)
 def test_bad_input(change, words):
     with pytest.raises(InputError, match=words):
         forecast.stability_edge(rows(), **({"batch": 1} | change))

@@ -44,7 +44,9 @@ def as_targets(value: ArrayLike, name: str, rows: int) -> np.ndarray:
     """Targets as (rows, K): a vector becomes one column."""
     array = as_array(value, name, ndim=(1, 2))
     if len(array) != rows:
-        raise InputError(f"{name} has {len(array)} rows and its features have {rows}", do="pass one target for each row")
+        raise InputError(
+            f"{name} has {len(array)} rows and its features have {rows}", do="pass one target for each row"
+        )
     return array.reshape(rows, -1)
 
 

@@ -214,10 +214,10 @@ def _axes(name: str, over: list[str] | None) -> dict[str, list[Any]] | None:
 
 
 def _prepare(no_cache: bool) -> None:
-    """No more threads than this process may use, set before NumPy is imported; compiled functions are kept on disk."""
+    """One thread for small matrices, set before NumPy is imported; compiled functions are kept on disk."""
     from ..lab import threads
 
-    threads.cap()
+    threads.limit(1)
     if not no_cache:
         from ..lab.compiling import use_persistent_cache
 

@@ -44,7 +44,7 @@ def sgd(
       covariance, rows: cheaper closures for large tables, see `riron.theory.least_squares_forecast.least_squares_sgd`.
     Returns: Dataset over `step`: train_loss, test_loss (squared error / 2, summed over outputs), `*_sd` between runs,
       `*_stderr` (numerical error), `*_tolerance` (relative error of the closure), test_error (share, for K >= 2).
-    Raises: InputError if the data or the setting make no sense. A step above the edge is forecast to diverge, not refused.
+    Raises: InputError if data or setting make no sense. A step above the edge is forecast to diverge, not refused.
     Source: exact second moments of SGD, and a leave-one-out closure for shuffled epochs; see docs/forecast.md.
     """
     spectrum = Spectrum.of(X, y, X_test, y_test)

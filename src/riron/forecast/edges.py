@@ -19,7 +19,8 @@ def stability_edge(X: ArrayLike, *, batch: float, ridge: float = 0.0, method: Me
       batch: rows per step, in [1, n], drawn with replacement.
       ridge: penalty ridge/2 |theta|^2 (>= 0).
       method: "exact" (to 0.1 %); "hybrid": heavy rows exactly and a weighted sample of the others, for large tables;
-        "homogenized": what homogenised SGD says, which knows only the spectrum (up to 37 times too large on real tables).
+        "homogenized": what homogenised SGD says, which knows only the spectrum (up to 26 times too large on real
+        tables).
     Returns: the step size.
     Raises: InputError if X is not a finite matrix, or batch or ridge is out of range.
     Source: exact second moments through the leverages; homogenised: Paquette, Lee, Pedregosa & Paquette, COLT 2021.

@@ -67,8 +67,13 @@ class Kept:
         prediction: Mapping[int, partial],
         line: "Mapping[int, xr.Dataset]",
         looks: int,
+        *,
+        search: bool,
     ) -> dict[str, list[float | None]]:
-        """For each keyword that a mutation scales, the factors nearest to 1 that the verdict notices."""
+        """For each keyword that a mutation scales, the factors nearest to 1 that the verdict notices.
+
+        With search=False only what an earlier run has found and kept.
+        """
         claims, found = tuple(self.study.claims()), {}
         seeds = next(iter(measured.values())).sizes["seed"]
         asked = {
@@ -86,6 +91,8 @@ class Kept:
                     raise KeyError(key)
                 pair = self.store.get(key).arrays["factors"]
             except KeyError:
+                if not search:
+                    continue
                 factors = notices(claims, measured, prediction, keyword, looks=looks)
                 pair = np.array([np.inf if factor is None else factor for factor in factors])
                 if self.store is not None:

@@ -11,10 +11,11 @@ from ..lab.verdict import double_until_decided, judge, judge_mutations
 from .base import Study, evaluate
 from .cards import load
 from .kept import Kept, check_seeds
+from .one_thread import one_thread
 from .result import Result
 
 START, LOOKS = 64, 5  # without a number of seeds: 64, doubled at most four times
-CHEAP = 0.1  # seconds of a line below which it is searched for what the verdict would notice
+CHEAP = 0.3  # seconds for all lines below which a run also searches what its verdict would notice
 
 
 def run(
@@ -66,6 +67,11 @@ def execute(
     progress: Show = None,
 ) -> Result:
     """Runs a study object; arguments as in `run`."""
+    with one_thread():
+        return _execute(study, size, seeds, full, cache, progress)
+
+
+def _execute(study: Study, size: str, seeds: int | None, full: bool, cache: bool, progress: Show) -> Result:
     start = time.monotonic()
     ladder, claims = study.ladder(size), tuple(study.claims())
     check_seeds(seeds)
@@ -101,7 +107,7 @@ def execute(
         "version": __version__,
         **report,
         "mutations": judge_mutations(claims, measured, prediction, study.mutations, looks=looks),
-        "notices": kept.notices(measured, prediction, line, looks) if full or cheap else {},
+        "notices": kept.notices(measured, prediction, line, looks, search=full or cheap),
         "beside": {label: _short(judge(claims, measured, other, looks=looks)) for label, other in beside.items()},
         "seconds": round(time.monotonic() - start, 3),
     }

@@ -20,6 +20,7 @@ from ..lab.progress import Progress, Show
 from .base import Study, evaluate
 from .cards import load
 from .kept import Kept, check_seeds
+from .one_thread import one_thread
 from .reading import unknown_parameter
 
 if TYPE_CHECKING:
@@ -120,7 +121,9 @@ def sweep(
     columns: dict[str, list[float]] = {}
     with Progress(len(points), f"{name}, {len(points)} points", progress) as bar:
         for study in studies:
-            for key, value in _observe(study, d, seeds, cache).items():
+            with one_thread():
+                seen = _observe(study, d, seeds, cache)
+            for key, value in seen.items():
                 columns.setdefault(key, []).append(value)
             bar.advance()
     shape = [len(values) for values in axes.values()]

@@ -68,7 +68,8 @@ def error_rate(data: Arrays, mean: jax.Array, covariance: Block, rho: jax.Array)
         sign = 2 * label - 1
         margin = sign * (logits[:, 1] - logits[:, 0])
         width = sd * jnp.sqrt(jnp.maximum(rho[0, 0] + rho[1, 1] - 2 * rho[0, 1], 0))
-        wrong = jnp.where(width > 0, jax.scipy.stats.norm.cdf(-margin / jnp.where(width > 0, width, 1)), margin < 0)
+        lost = (margin < 0) | ((margin == 0) & (label == 1))  # a tie goes to the first class
+        wrong = jnp.where(width > 0, jax.scipy.stats.norm.cdf(-margin / jnp.where(width > 0, width, 1)), lost)
         return jnp.mean(wrong.astype(mean.dtype))
     values, vectors = jnp.linalg.eigh(rho)
     root = vectors * jnp.sqrt(jnp.maximum(values, 0))

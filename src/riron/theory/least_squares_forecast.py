@@ -88,8 +88,8 @@ def least_squares_sgd(
         arrays = (data, setting, jnp.asarray(epoch or 0, jnp.int64), jnp.asarray(stops), jnp.asarray(ends))
         at = np.searchsorted(stops, steps)
 
-        def solve(tolerance: float, order: int = 2) -> dict[str, np.ndarray]:
-            seen = _solve(*arrays, jnp.asarray(tolerance), order, epoch is not None)
+        def solve(tolerance: float, second_order: float = 1.0) -> dict[str, np.ndarray]:
+            seen = _solve(*arrays, jnp.asarray(tolerance), jnp.asarray(second_order, dtype), epoch is not None)
             return {name: np.asarray(value, float)[at] for name, value in seen._asdict().items()}
 
         variables = solve(as_positive(rtol, "rtol"))
@@ -98,7 +98,7 @@ def least_squares_sgd(
             with np.errstate(invalid="ignore"):  # a diverged loss is infinite in both, and so is its error
                 variables |= {f"{name}_stderr": np.abs(coarse[name] - variables[name]) / GAIN for name in LOSSES}
             if epoch is not None:
-                first = solve(COARSE * rtol, order=1)
+                first = solve(COARSE * rtol, second_order=0.0)
                 variables |= closure_tolerance(coarse, first)
     return _describe(variables, spectrum, record, {"sampling": sampling, "covariance": covariance})
 
@@ -132,17 +132,22 @@ def leading(covariance: str, p: int) -> int:
 
 
 def stops_of(steps: np.ndarray, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where the march stops: the record, and the end of each epoch before the last record (there an epoch restarts)."""
+    """Where the march stops: the record, and the end of each epoch before the last record (there an epoch restarts).
+
+    The last stop is repeated up to a multiple of 16, so that runs of similar length share a compilation.
+    """
     ends = np.arange(epoch, steps[-1] + 1, epoch) if epoch else np.empty(0, np.int64)
     stops = np.union1d(steps, ends).astype(np.int64)
-    return stops, np.isin(stops, ends)
+    padding = -len(stops) % 16
+    restarts = np.append(np.isin(stops, ends), np.zeros(padding, bool))
+    return np.append(stops, np.full(padding, stops[-1])), restarts
 
 
-@partial(jax.jit, static_argnums=(6, 7))
-def _solve(data, setting, epoch, stops, ends, rtol, order: int, shuffled: bool):
+@partial(jax.jit, static_argnames="shuffled")
+def _solve(data, setting, epoch, stops, ends, rtol, second_order, shuffled: bool):
     measure = partial(observe, data)
     if shuffled:
-        return shuffled_sgd.run(data, setting, epoch, stops, ends, measure, rtol, order)
+        return shuffled_sgd.run(data, setting, epoch, stops, ends, measure, rtol, second_order)
     return sgd_moments.run(data, setting, stops, measure, rtol)
 
 

@@ -5,9 +5,9 @@ visited in this epoch and, once visited, does not return in it: its residual is 
 travels without itself. D_i is the expected contribution of row i to the parameters so far in this epoch; at an epoch's
 end every row has given its contribution, so the spread of the D_i leaves the covariance.
 
-Every D_i is its row times a smooth function of the curvature, D_i = z_i g_i(h): the decay of what a row has given depends
-on the direction only through h. So g_i is kept at a few values of h and interpolated (`spectral_memory`): memory and
-work grow with n K times those few, not with n K p.
+Every D_i is its row times a smooth function of the curvature, D_i = z_i g_i(h): the decay of what a row has given
+depends on the direction only through h. So g_i is kept at a few values of h and interpolated (`spectral_memory`):
+memory and work grow with n K times those few, not with n K p.
 
 A closure, not a theorem: `least_squares_forecast.closure_tolerance` states its error.
 """
@@ -26,7 +26,7 @@ from .spectral_memory import Memory, memory_of
 
 
 class Epoch(NamedTuple):
-    """Mean (p, K); covariance (p, p) before the rows' own contributions are taken out; given (s, Q, K): g_i at nodes."""
+    """Mean (p, K); covariance (p, p), the rows' own share yet to be taken from it; given (s, Q, K): g_i at nodes."""
 
     mean: jax.Array
     covariance: Block
@@ -55,8 +55,8 @@ def initial(data: Arrays, memory: Memory) -> Epoch:
     return Epoch(jnp.zeros_like(data.correlation), block.zeros(k, p, data.h.dtype), given)
 
 
-def averages(data: Arrays, memory: Memory, steps_per_epoch, order: int, time, at: Epoch) -> Averages:
-    """The slow averages; `order` 1 leaves out what is of second order in a row's own contribution."""
+def averages(data: Arrays, memory: Memory, steps_per_epoch, second_order, time, at: Epoch) -> Averages:
+    """The slow averages; `second_order` 0 leaves out what is of second order in a row's own contribution."""
     rows, weights, given = data.rows, data.weights, at.given
     k = len(at.covariance.full)
     # Just before an epoch ends all of it is done (1), not none (0); where it begins D = 0 and nothing depends on it.
@@ -71,7 +71,7 @@ def averages(data: Arrays, memory: Memory, steps_per_epoch, order: int, time, at
     visited = memory.spread(data, given, mean_given, k)
     covariance = at.covariance.map(jnp.subtract, visited)
     wander = block.quadratic(rows, covariance)
-    free = jnp.maximum(0, wander - (order > 1) * jnp.sum(own**2, axis=1) * (1 / done - 1))
+    free = jnp.maximum(0, wander - second_order * jnp.sum(own**2, axis=1) * (1 / done - 1))
     F = jnp.sum(R**2, axis=1) + free
     mean_F = (
         data.mean_square_residual(at.mean) + data.h @ covariance.diag() + weights @ (F - jnp.sum(r**2, axis=1) - wander)
@@ -81,10 +81,9 @@ def averages(data: Arrays, memory: Memory, steps_per_epoch, order: int, time, at
 
     scatter = block.gram(rows, k, weights * (F - mean_F))
     noise = scatter.map(lambda a, b, c: a + mean_F * b - c, data.curvature(k), block.gram(G.T, k))
-    if order == 1:
-        return Averages(R, pull, noise, block.zeros(k, len(data.h), rows.dtype), visited)
-    kick = block.gram(rows, k, weights, memory.in_direction(data, given, own) / done)
-    return Averages(R + own, pull, noise, Block(kick.full + kick.full.T, 2 * kick.diagonal), visited)
+    kick = block.gram(rows, k, second_order * weights, memory.in_direction(data, given, own) / done)
+    kick = Block(kick.full + kick.full.T, 2 * kick.diagonal)
+    return Averages(R + second_order * own, pull, noise, kick, visited)
 
 
 def propagate(data: Arrays, memory: Memory, setting: Setting, time, d, at: Epoch, source: Averages, slope: Averages):
@@ -110,7 +109,7 @@ def propagate(data: Arrays, memory: Memory, setting: Setting, time, d, at: Epoch
     return Epoch(mean, covariance, given)
 
 
-def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol, order: int = 2):
+def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol, second_order):
     """What `measure(mean, covariance)` gives at each stop; `epoch_ends` marks the stops where a new epoch begins."""
     memory = memory_of(data, setting.over(jnp.zeros((), jnp.int64), stops[-1], data.h.dtype)[0], steps_per_epoch)
 
@@ -131,7 +130,7 @@ def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, meas
         initial(data, memory),
         stops=stops,
         restarts=epoch_ends,
-        sources=partial(averages, data, memory, steps_per_epoch, order),
+        sources=partial(averages, data, memory, steps_per_epoch, second_order),
         propagate=partial(propagate, data, memory, setting),
         distance=distance,
         measure=lambda time, at, seen: measure(at.mean, at.covariance.map(jnp.subtract, seen.visited)),

@@ -42,7 +42,8 @@ class StepSizes(NamedTuple):
         """Mean and mean square of the step size over the d steps from `time`."""
         if self.constant is not None:
             return self.constant, self.constant**2
-        assert self.sums is not None and self.squares is not None
+        assert self.sums is not None
+        assert self.squares is not None
         first, second = ((s[time + d] - s[time]) / d for s in (self.sums, self.squares))
         return first, second
 
