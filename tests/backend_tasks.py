@@ -38,6 +38,8 @@ def sweep(count, **extra):
 
 
 if __name__ == "__main__":
+    # A shell that starts the tests in the background has its children ignore Ctrl-C; a terminal's do not.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     summary = run_tasks(square, sweep(40, sleep=0.03), store=Store(sys.argv[1]), workers=2)
     print(summary)
     sys.exit(130 if summary.stopped else 0)

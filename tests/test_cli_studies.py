@@ -1,8 +1,10 @@
 """The command line of the studies: what it prints where, its exit status, and that no input brings a traceback."""
 
+import gc
 import json
 import os
 import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,10 +295,31 @@ def test_stopped_says_what_is_kept(riron, monkeypatch):
 
 def test_sigterm_stops_as_ctrl_c_does(riron, monkeypatch):
     monkeypatch.setattr(running, "run", lambda *a, **k: os.kill(os.getpid(), signal.SIGTERM))
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     done = riron("run", "double-descent")
     assert done.status == 130
     assert done.err.startswith("stopped")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_inside_garbage_collection_is_not_lost(riron, monkeypatch, number):
+    """JAX collects garbage in a callback, and Python forgets what is raised there."""
+    asked = []
+
+    def collected(*_):
+        if not asked:
+            asked.append(number)
+            os.kill(os.getpid(), number)
+
+    def run(*arguments, **options):
+        gc.callbacks.append(collected)
+        gc.collect()
+        gc.callbacks.remove(collected)
+        for _ in range(500):
+            time.sleep(0.02)
+
+    monkeypatch.setattr(running, "run", run)
+    assert riron("run", "double-descent").status == 130
+    assert asked
 
 
 def test_too_little_memory_is_not_a_bug(riron, monkeypatch):

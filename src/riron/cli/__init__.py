@@ -1,7 +1,9 @@
 """The command line: `riron list, show, cite, run, sweep, check, forecast`. Commands import what they need."""
 
+import _thread
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Annotated, Any
@@ -74,9 +76,23 @@ def start(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits: 0, 1 fails, 2 usage, 3 inconclusive, 70 a bug of ours, 130 stopped."""
-    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _stop)
-    sys.exit(answer(lambda: app(None if arguments is None else list(arguments), standalone_mode=False)))
+    signal.signal(signal.SIGTERM, _stop)
+    report = sys.unraisablehook
+    sys.unraisablehook = lambda lost: _stop_again() if lost.exc_type is KeyboardInterrupt else report(lost)
+    try:
+        status = answer(lambda: app(None if arguments is None else list(arguments), standalone_mode=False))
+    finally:
+        sys.unraisablehook = report
+    sys.exit(status)
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _stop_again() -> None:
+    """Stops a moment later: what is raised in a finaliser, or in JAX's collection of garbage, Python forgets."""
+    threading.Timer(0.02, _thread.interrupt_main, (signal.SIGTERM,)).start()
 
 
 def answer(command: Callable[[], Any]) -> int:
@@ -101,10 +117,6 @@ def answer(command: Callable[[], Any]) -> int:
 def _say(sentence: str, status: int) -> int:
     print(" ".join(sentence.split()), file=sys.stderr)  # one line, whatever was typed
     return status
-
-
-def _stop(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _log() -> str:

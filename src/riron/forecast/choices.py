@@ -13,11 +13,14 @@ from .features import Features
 from .options import USUAL_BATCH
 from .table import Table
 
-WORK = 2.5e9  # n p^2 above which a sample of rows stands for all in the noise
-ENTRIES = 3e6  # rows x outputs x features of the contributions in the shuffled closure, above which likewise
+WORK = 2.5e9  # n p^2 above which the covariance is full on the leading directions only
+LEADING, MANY_LEADING = 300, 500  # of them; the second where there are more features than MANY
+MANY = 2000
+ENTRIES = 6e6  # rows x features above which a sample of rows stands for all in the shuffled closure
 FEWEST_ROWS = 1000  # of that sample
-SAMPLED, BLOCK = 0.003, 0.02  # relative error that a sample of rows, and a covariance full in part, may cause
-COPIES = 8  # of the rows' contributions (rows x outputs x features) that the shuffled closure holds at once
+SAMPLED = 0.01  # relative error that a sample of rows may cause at large steps (1 % at 0.6 of the edge)
+BLOCK, MANY_BLOCK = 0.003, 0.02  # that a covariance full in part may cause
+COPIES = 12  # of the rows that a solver holds at once
 
 
 def choose_batch(asked: int | None, n: int, notes: list[str]) -> int:
@@ -64,38 +67,45 @@ def closure(spectrum: Spectrum, shuffle: str, notes: list[str]) -> tuple[str, in
     n, p, outputs = spectrum.n, len(spectrum.eigenvalues), spectrum.outputs
     free = memory.budget()
     covariance, leading = "full", p
-    if p > 2000 or 12 * 8 * p**2 > free:
-        leading = int(min(500, np.sqrt(free / (12 * 8))))
+    if p > MANY or 12 * 8 * p**2 > free or n * p**2 > WORK:
+        leading = int(min(p, MANY_LEADING if p > MANY else LEADING, np.sqrt(free / (12 * 8))))
+    if leading < p:
         covariance = f"block:{leading}"
         notes.append(
             f"The covariance is full on the {leading} leading directions and diagonal on the other {p - leading} "
-            "(a full one needs too much time or memory); held-out losses can be off by 1-2 % by this."
+            f"(losses can be off by {_block_error(p):.1%} by this)."
         )
     rows = n
     if n * leading**2 > WORK:
-        rows = max(FEWEST_ROWS, int(WORK / 2 / leading**2))
+        rows = max(FEWEST_ROWS, int(WORK / leading**2))
     if shuffle == "epochs":
-        rows = min(rows, max(FEWEST_ROWS, int(ENTRIES / (outputs * p))), int(free / (COPIES * 8 * outputs * p)))
+        rows = min(rows, max(FEWEST_ROWS, int(ENTRIES / p)), int(free / (COPIES * 8 * (p + 20 * outputs))))
     if rows >= n:
         return covariance, None
     if rows < min(n, 100):
-        need = COPIES * 8 * outputs * p * min(n, 100)
+        need = COPIES * 8 * (p + 20 * outputs) * min(n, 100)
         raise InputError(
             f"the shuffled forecast of {p} features and {outputs} outputs needs about {memory.amount(need)}",
             why=f"{memory.amount(free)} may be used",
             do="use --shuffle with-replacement, or fewer features",
         )
-    notes.append(f"{rows} rows, the heaviest among them, stand for all {n} in the noise (an error of about 0.1 %).")
+    notes.append(
+        f"{rows} rows, the heaviest among them, stand for all {n} in the noise (an error of up to {SAMPLED:.0%})."
+    )
     return covariance, rows
 
 
-def with_stated_error(curve: xr.Dataset, covariance: str, rows: int | None) -> xr.Dataset:
+def with_stated_error(curve: xr.Dataset, covariance: str, rows: int | None, features: int) -> xr.Dataset:
     """The curve with the error of what was left out added to the tolerance of its closure."""
-    more = (SAMPLED if rows is not None else 0.0) + (BLOCK if covariance != "full" else 0.0)
+    more = (SAMPLED if rows is not None else 0.0) + (_block_error(features) if covariance != "full" else 0.0)
     if not more:
         return curve
     names = [f"{name}_tolerance" for name in ("train_loss", "test_loss")]
     return curve.assign({name: curve.get(name, xr.zeros_like(curve.train_loss)) + more for name in names})
+
+
+def _block_error(features: int) -> float:
+    return MANY_BLOCK if features > MANY else BLOCK
 
 
 def describe_data(table: Table, features: Features) -> dict[str, Any]:

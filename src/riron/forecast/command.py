@@ -205,7 +205,7 @@ def forecast_curve(spectrum, options: Options, batch: int, step_size: float, cov
             rows=rows,
         )
     epochs = curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)
-    return with_stated_error(curve.assign_coords(epoch=("step", epochs)), covariance, rows)
+    return with_stated_error(curve.assign_coords(epoch=("step", epochs)), covariance, rows, len(spectrum.eigenvalues))
 
 
 class Clock:

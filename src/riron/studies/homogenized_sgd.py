@@ -1,11 +1,11 @@
 """SGD on least squares follows homogenised SGD: its losses depend on the data only through the spectrum (A4).
 
-On Gaussian features the claim is a limit of many directions, approached like 1/d. What is left at a given d hangs on the
-luck of the sample at hand, so each seed averages over a few samples, which all seeds share. On real features the exact
-second moments of SGD stand beside the line. The pixels of the digits follow homogenised SGD, edge included. Scaled to
-unit variance, they follow it up to a stability edge that is twenty times smaller than homogenised SGD says: a few rows
-with ink in a rare place set it. The phase diagram (`riron.sweep("homogenized-sgd")`) shows where the noise takes over the
-speed of convergence.
+On Gaussian features the claim is a limit of many directions, approached like 1/d. What is left at a given d hangs on
+the luck of the sample at hand, so each seed averages over a few samples, which all seeds share. On real features the
+exact second moments of SGD stand beside the line. The pixels of the digits follow homogenised SGD, edge included.
+Scaled to unit variance, they follow it up to a stability edge that is twenty times smaller than homogenised SGD says: a
+few rows with ink in a rare place set it. The phase diagram (`riron.sweep("homogenized-sgd")`) shows where the noise
+takes over the speed of convergence.
 """
 
 from dataclasses import dataclass
@@ -99,9 +99,12 @@ class HomogenizedSGD(Study):
     def simulate(self, d, *, seeds):
         problem, samples, _, record, step_size = self.setting(d)
         dynamics = sgd(step_size=step_size, batch=self.batch)
-        runs = [simulate(problem, dynamics, data=data, record=record, seeds=seeds, seed=self.seed) for data in samples]
-        complete = min(run.attrs["complete"] for run in runs)
-        return xr.concat(runs, "sample").mean("sample").assign_attrs(complete=complete)
+        runs = []
+        for data in samples:
+            runs.append(simulate(problem, dynamics, data=data, record=record, seeds=seeds, seed=self.seed))
+            if not runs[-1].attrs["complete"]:  # interrupted
+                return runs[-1]
+        return xr.concat(runs, "sample").mean("sample")
 
     def predict(self, d):
         _, samples, law, record, step_size = self.setting(d)

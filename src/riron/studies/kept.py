@@ -44,7 +44,7 @@ class Kept:
     def dots(self, d: int, seeds: int, line: "xr.Dataset", *, show: Progress | None = None) -> "xr.Dataset":
         """Dots of one size.
 
-        Raises: KeyboardInterrupt, with what is kept, if the lab was interrupted and answered by what it had.
+        Raises: KeyboardInterrupt, with what is kept, also where the lab answered an interruption by what it had.
         """
         key = address(self.asked(d, seeds, line))
         if self.store is not None:
@@ -52,10 +52,13 @@ class Kept:
                 return self.store.get_dataset(key)
             except KeyError:
                 pass
-        found = self.study.simulate(d, seeds=seeds)
-        if not found.attrs.get("complete", True):
+        try:
+            found = self.study.simulate(d, seeds=seeds)
+            if not found.attrs.get("complete", True):
+                raise KeyboardInterrupt
+        except KeyboardInterrupt:
             kept = f"{show.done} of {show.total} are kept" if show and self.store else "nothing is kept"
-            raise KeyboardInterrupt(f"{self.study.name()}: {kept}")
+            raise KeyboardInterrupt(f"{self.study.name()}: {kept}") from None
         found.attrs.pop("seconds", None)  # numbers that are read again must be the same to the bit
         if self.store is not None:
             self.store.put_dataset(key, found)

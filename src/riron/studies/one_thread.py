@@ -1,5 +1,5 @@
-"""One BLAS thread for studies, whose matrices are small: on a busy machine two threads that wait for each other took 62 s
-for what one does in 0.7 s. Numbers of threads that the user has set are left alone.
+"""One BLAS thread for studies, whose matrices are small: on a busy machine two threads waiting for each other took 62 s
+for what one does in 0.7 s. A number of threads that the user has set is left alone.
 """
 
 import os

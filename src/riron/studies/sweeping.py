@@ -122,7 +122,7 @@ def sweep(
     with Progress(len(points), f"{name}, {len(points)} points", progress) as bar:
         for study in studies:
             with one_thread():
-                seen = _observe(study, d, seeds, cache)
+                seen = _observe(study, d, seeds, cache, bar)
             for key, value in seen.items():
                 columns.setdefault(key, []).append(value)
             bar.advance()
@@ -147,10 +147,10 @@ def sweep(
     return Sweep(studies[0], dataset, studies[0].boundary(axes), named)
 
 
-def _observe(study: Study, d: int, seeds: int, cache: bool) -> dict[str, float]:
+def _observe(study: Study, d: int, seeds: int, cache: bool, bar: Progress) -> dict[str, float]:
     """Each observable of the dots with its jackknife error, and of the line."""
     line = evaluate(study.predict(d))
-    runs = Kept(study, cache=cache).dots(d, seeds, line)
+    runs = Kept(study, cache=cache).dots(d, seeds, line, show=bar)
     with np.errstate(all="ignore"):  # a diverged run is shown as a hole
         predicted = study.observe(line)
         whole = study.observe(runs.mean("seed"))
