@@ -112,6 +112,7 @@ class Series:
     line: np.ndarray
     mean: np.ndarray
     error: np.ndarray  # standard error of the mean; 0 for a single run
+    poles: tuple[float, ...] = ()  # abscissae across which the line must not be joined: the axis' attribute `poles`
 
     @classmethod
     def of(cls, dots: xr.Dataset, line: xr.Dataset, name: str) -> "Series":
@@ -119,7 +120,14 @@ class Series:
         runs = np.asarray(dots[name].transpose("seed", axis), np.float64)
         with np.errstate(all="ignore"):  # diverged runs leave no dot
             error = runs.std(axis=0, ddof=min(1, len(runs) - 1)) / np.sqrt(len(runs))
-            return cls(axis, x, np.asarray(line[name], np.float64), runs.mean(axis=0), error)
+            poles = tuple(np.atleast_1d(line[axis].attrs.get("poles", ())) if axis in line.coords else ())
+            return cls(axis, x, np.asarray(line[name], np.float64), runs.mean(axis=0), error, poles)
+
+    def path(self) -> tuple[np.ndarray, np.ndarray]:
+        """The line with a break at each pole."""
+        x = np.concatenate([self.x, self.poles])
+        order = np.argsort(x, kind="stable")
+        return x[order], np.concatenate([self.line, np.full(len(self.poles), np.nan)])[order]
 
     def relative(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Abscissae, dots/line - 1 and its error in per cent, where they are finite."""
@@ -142,9 +150,11 @@ def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str,
         if largest or not same:
             text = f"theory, limit of large {words_for('size', labels).rstrip(' =')}" if same else f"theory{at_size}"
             dashes = DASHES[(len(series) - 1 - k) % len(DASHES)]
-            above.plot(s.x, s.line, color=shade(LINE, k, len(series)), linestyle=dashes, label=text, zorder=2)
+            above.plot(*s.path(), color=shade(LINE, k, len(series)), linestyle=dashes, label=text, zorder=2)
         if largest:
             _bands(above, below, s, predicted[size], name)
+            for pole in s.poles:
+                above.axvline(pole, color=GREY, linewidth=0.9, linestyle=":", zorder=1)
         dot = {"color": shade(DOTS, k, len(series)), "marker": MARKERS[k % len(MARKERS)], "linestyle": "none"}
         dot |= {"markersize": 4.5, "markeredgecolor": "white", "markeredgewidth": 0.5, "elinewidth": 1.1, "zorder": 3}
         finite = np.isfinite(s.mean) & np.isfinite(s.error)

@@ -45,7 +45,10 @@ class DoubleDescent(Study):
 
     def record(self, d):
         n, axis = np.rint(RATIOS * d), "samples_per_feature"
-        return xr.DataArray(n, {axis: RATIOS, "n_samples": (axis, n)}, axis)
+        record = xr.DataArray(n, {axis: RATIOS, "n_samples": (axis, n)}, axis)
+        if self.ridge == 0:
+            record[axis].attrs["poles"] = [1.0]  # the interpolation threshold, where the risk is infinite
+        return record
 
     def simulate(self, d, *, seeds):
         n_samples = self.record(d)

@@ -70,7 +70,7 @@ class Equal(Claim):
         tolerance = max(float(np.maximum(curve.tolerance, self.tolerance).max()) for curve in curves)
         finding = self._decide(curves, blocks, table, refuted, worst, seen, tolerance, level)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = table["line"] / table["dots"]
+            ratio = np.where(table["line"] != 0, table["line"] / table["dots"], np.nan)
         return {
             "variable": self.variable,
             "kind": "Equal",
