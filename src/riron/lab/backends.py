@@ -211,8 +211,8 @@ def _loky(call: Callable, workers: int) -> Iterator[Run]:
 @contextmanager
 def _dask(call: Callable, workers: int) -> Iterator[Run]:
     try:
-        import dask.config
-        import distributed
+        import dask.config  # pyright: ignore[reportMissingImports]
+        import distributed  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError("engine 'dask' is not installed", do='pip install "riron[cluster]"') from None
 
