@@ -41,7 +41,7 @@ def least_squares_sgd(
 ) -> xr.Dataset:
     """Expected losses of SGD on least squares, started at 0, with their spread between runs.
 
-    Memory: n p for the rows, about 12 p^2 for the covariance, and for shuffled epochs 3 n p K (rows in place of n).
+    Memory: n p for the rows, about 12 p^2 for the covariance, and for shuffled epochs 80 n K more (rows in place of n).
 
     Args:
       spectrum: the data, see `Spectrum.of`.
