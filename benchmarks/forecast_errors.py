@@ -19,7 +19,7 @@ import xarray as xr
 
 from riron.dynamics import sgd
 from riron.forecast.features import make_features
-from riron.forecast.table import Table
+from riron.forecast.tables.table import Table
 from riron.lab.compiling import use_persistent_cache
 from riron.lab.running import simulate
 from riron.problems import from_arrays

@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from riron.errors import InputError
-from riron.forecast.cleaning import LEVELS
-from riron.forecast.reading import read_table
+from riron.forecast.tables.cleaning import LEVELS
+from riron.forecast.tables.reading import read_table
 
 ROWS = 120
 SLOW = [HealthCheck.too_slow]

@@ -6,7 +6,7 @@ import pytest
 
 from riron.errors import InputError
 from riron.forecast.features import free_memory, make_features
-from riron.forecast.reading import read_table
+from riron.forecast.tables.reading import read_table
 
 N, M = 160, 40
 

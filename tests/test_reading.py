@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from riron.errors import InputError
-from riron.forecast.reading import read_table
-from riron.forecast.reading_bytes import LINE_BYTES
-from riron.forecast.reading_text import decode, find_separator
+from riron.forecast.tables.raw_bytes import LINE_BYTES
+from riron.forecast.tables.reading import read_table
+from riron.forecast.tables.text import decode, find_separator
 
 ROWS = 60
 SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]

@@ -10,9 +10,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "curves": ["sgd", "sgd_many"],
         "edges": ["growth_factor", "stability_edge"],
         "features": ["Features", "make_features"],
-        "reading": ["read_table"],
+        "tables.reading": ["read_table"],
         "sample_size": ["learning_curve"],
-        "table": ["Table"],
+        "tables.table": ["Table"],
         "verification": ["Verification", "verify"],
     },
 )

@@ -11,7 +11,7 @@ from ..theory.spectrum import Spectrum
 from .advice import Advice
 from .features import Features
 from .options import USUAL_BATCH
-from .table import Table
+from .tables.table import Table
 
 WORK = 2.5e9  # n p^2 above which the covariance is full on the leading directions only
 LEADING, MANY_LEADING = 300, 500  # of them; the second where there are more features than MANY

@@ -26,9 +26,9 @@ from .choices import (
 from .edge_table import describe_edge, edge_batches, edge_table
 from .features import Features, make_features
 from .options import Options
-from .reading import read_table
 from .result import Forecast
 from .sample_size import learning_curve
+from .tables.reading import read_table
 from .verification import line_record, number_of_steps, seconds_of_one_run, verify
 
 
@@ -36,7 +36,7 @@ def forecast_table(data: Any, *, out=None, force: bool = False, progress: Show =
     """Forecast how SGD will go on a table, before any training.
 
     Args:
-      data: a path, `sklearn:NAME`, a data frame or a pair (X, y); see `riron.forecast.reading.read_table`.
+      data: a path, `sklearn:NAME`, a data frame or a pair (X, y); see `riron.forecast.read_table`.
       out: a folder to write forecast.json, forecast.nc, figure.png, figure.svg, report.html and cleaning.json into.
       force: write into `out` although it holds files.
       progress: True, or a function (done, total, label).

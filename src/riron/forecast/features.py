@@ -10,9 +10,9 @@ import numpy as np
 
 from ..checks import nearest
 from ..errors import InputError
-from .reading_arrays import read_embeddings
-from .reading_bytes import MAX_BYTES, size
-from .table import Table
+from .tables.arrays import read_embeddings
+from .tables.raw_bytes import MAX_BYTES, size
+from .tables.table import Table
 
 SHARE = 0.6  # of the memory that is free, for the feature matrices
 PAIRS = 1000  # of rows, whose median distance is the scale of fourier features

@@ -15,7 +15,7 @@ class Options:
     """Everything that decides a forecast; two equal Options give the same numbers.
 
     Attributes:
-      data: the table, as `riron.forecast.reading.read_table` takes it: a path, `sklearn:NAME`, a data frame, (X, y).
+      data: the table, as `riron.forecast.read_table` takes it: a path, `sklearn:NAME`, a data frame, (X, y).
       target: name of the column to predict; None where the source has its own.
       features: "raw", "relu:P", "fourier:P" or "npz:FILE".
       batch: rows per step; None takes 32, or all rows if there are fewer.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from skrub import Cleaner
 
-from .reading_numbers import Decimal, plain_numbers, to_numbers
+from .numbers import Decimal, plain_numbers, to_numbers
 
 MOSTLY = 0.9  # a text column with this share of numbers is a column of numbers with faults
 FEW = 20  # a text column with no more different numbers may as well be a category

@@ -10,8 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import InputError
-from .reading_numbers import Decimal, decimal_of_file, number_texts, reading_of
+from ...errors import InputError
+from .numbers import Decimal, decimal_of_file, number_texts, reading_of
 
 SEPARATORS = "\t;|,"  # in this order where a file fits several
 MAX_COLUMNS = 100_000

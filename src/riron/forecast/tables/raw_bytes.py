@@ -9,8 +9,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from ..checks import nearest
-from ..errors import InputError
+from ...checks import nearest
+from ...errors import InputError
 
 MAX_BYTES = 2**30  # of a file, and of what it unpacks to
 LINE_BYTES = 2**24  # of one line of text

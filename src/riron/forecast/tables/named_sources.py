@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from ..checks import nearest
-from ..errors import InputError
+from ...checks import nearest
+from ...errors import InputError
 
 SKLEARN = ("iris", "wine", "breast_cancer", "diabetes", "digits")
 

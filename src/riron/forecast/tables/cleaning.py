@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..checks import nearest
-from ..errors import InputError
+from ...checks import nearest
+from ...errors import InputError
 from .column_kinds import Columns, faulty_cells, mostly_numbers, settle, sort_columns
-from .reading_numbers import to_numbers
+from .numbers import to_numbers
 
 LEVELS = 20  # one-hot columns of a category at most; further levels share the last one
 ROWS_PER_LEVEL = 10  # a category with more than LEVELS levels is kept if it has this many rows a level

@@ -8,9 +8,9 @@ from typing import IO, Any
 import numpy as np
 import pandas as pd
 
-from ..checks import nearest
-from ..errors import InputError
-from .reading_bytes import npz_members, read_bytes, size
+from ...checks import nearest
+from ...errors import InputError
+from .raw_bytes import npz_members, read_bytes, size
 
 
 def frame_of_arrays(X: Any, y: Any, name: str, target: str = "y") -> pd.DataFrame:

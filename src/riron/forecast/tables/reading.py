@@ -7,16 +7,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from ..errors import InputError
+from ...errors import InputError
+from .arrays import frame_of_arrays, read_npz, read_parquet
 from .cleaning import clean
 from .column_kinds import Columns
 from .encoding import encode, leaks
-from .reading_arrays import frame_of_arrays, read_npz, read_parquet
-from .reading_bytes import MAX_BYTES, read_bytes, size
-from .reading_named import is_named, read_named
-from .reading_numbers import Decimal
-from .reading_text import looks_like_data, read_text
+from .named_sources import is_named, read_named
+from .numbers import Decimal
+from .raw_bytes import MAX_BYTES, read_bytes, size
 from .table import TRAINING, Table, check_classes, class_indices, detect_task, split
+from .text import looks_like_data, read_text
 
 Task = Literal["classification", "regression"]
 
