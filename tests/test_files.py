@@ -3,6 +3,10 @@
 import json
 import math
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,3 +117,18 @@ def test_a_new_file_is_checked_before_the_work(tmp_path):
         with pytest.raises(InputError, match=message):
             files.new_file(tmp_path / path)
     assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="Linux only")
+def test_leftovers_of_a_process_that_nobody_has_collected_are_removed(tmp_path):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    mark = files.temporary_beside(tmp_path / "result").name
+    theirs = tmp_path / mark.replace(f".{os.getpid()}.", f".{process.pid}.")
+    theirs.touch()
+    ours = tmp_path / mark
+    ours.touch()
+    assert files.remove_leftovers(tmp_path) == [theirs]
+    assert names(tmp_path) == [ours.name]
+    process.wait()

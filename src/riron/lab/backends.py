@@ -24,7 +24,7 @@ from ..errors import InputError
 from . import compiling, memory, threads
 from .files import temporary_beside
 from .progress import Progress, Show
-from .signals import terminate_as_interrupt
+from .signals import interrupts_deferred, terminate_as_interrupt
 from .store import Store
 from .worker import peak_memory, prepare, work
 
@@ -190,7 +190,9 @@ def _loky(call: Callable, workers: int) -> Iterator[Run]:
             env={**threads.environment(), **compiling.worker_environment()},
         )
         try:
-            for future in as_completed([executor.submit(call(address)) for address in addresses]):
+            with interrupts_deferred():  # the workers start here
+                futures = [executor.submit(call(address)) for address in addresses]
+            for future in as_completed(futures):
                 yield future.result()
         except BrokenProcessPool as error:
             codes = re.search(r"\{(.*)\}", str(error))

@@ -200,7 +200,16 @@ def _is_alive(pid: int) -> bool:
         return False
     except PermissionError:
         return True
-    return True
+    return not _has_ended(pid)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a process is only an entry that nobody has collected (in a container often for ever)."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # not Linux, or gone by now
+        return False
+    return status.rpartition(")")[2].split()[0] in "ZX"
 
 
 def _flush(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Let SIGTERM, which schedulers and service managers send, end a computation as Ctrl-C does: what is done is kept."""
+"""Signals: SIGTERM ends a computation as Ctrl-C does; processes started here leave Ctrl-C to their parent."""
 
 import signal
 import threading
@@ -21,3 +21,19 @@ def terminate_as_interrupt() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def interrupts_deferred() -> Iterator[None]:
+    """Hold Ctrl-C back until the block ends; processes started inside it never see one.
+
+    A terminal sends Ctrl-C to all processes of a group. A worker that is still starting would print a traceback of it.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
