@@ -3,8 +3,8 @@
     python benchmarks/forecast_errors.py --data FOLDER [--results FILE] [--page docs/forecast-errors.md]
 
 Sets: digits (scikit-learn) and, where FOLDER has them, spam, letter, satellite, dna, ijcnn1, mnist5k (`X`, `y` in NPZ).
-2 000 training rows or all there are, 1 000 held out; raw columns and relu:300; batch 1, 8, 64; 0.1, 0.3, 0.6 of the
-edge; 4 epochs, 8 points a curve; 32 runs, 64 at 0.6. Cases are kept as they come (JSON lines): a second start goes on.
+2 000 training rows or all there are, 1 000 held out; raw columns and relu:300; 4 epochs, 8 points a curve. Families of
+training: see FAMILIES. Cases are kept as they come (JSON lines): a second start goes on.
 """
 
 import argparse
@@ -12,7 +12,9 @@ import itertools
 import json
 import os
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -20,21 +22,56 @@ import xarray as xr
 from riron.dynamics import sgd
 from riron.forecast.features import make_features
 from riron.forecast.tables.table import Table
+from riron.forecast.training import Training, number_of_steps, targets
 from riron.lab.compiling import use_persistent_cache
 from riron.lab.running import simulate
 from riron.problems import from_arrays
-from riron.theory.least_squares_forecast import least_squares_sgd
 from riron.theory.spectrum import Spectrum
 from riron.theory.stability import growth_factor, stability_edge
 
 SETS = ("digits", "spam", "letter", "satellite", "dna", "ijcnn1", "mnist5k")
 FEATURES = ("raw", "relu:300")
-BATCHES = (1, 8, 64)
-FRACTIONS = (0.1, 0.3, 0.6)
-SAMPLINGS = ("with-replacement", "epochs")
-SEEDS = {0.1: 32, 0.3: 32, 0.6: 64}
 EPOCHS, POINTS, TRAIN, HELD_OUT = 4, 8, 2000, 1000
 BEYOND = 1.5  # times the edge, where runs should diverge
+SEEDS, MANY_SEEDS = 32, 64  # the second at the largest step
+WARMUP = 0.1  # share of the run
+
+
+@dataclass(frozen=True)
+class Family:
+    """A way of training, and the step sizes at which it is tried.
+
+    Attributes:
+      title: as the page has it.
+      setting: of `Training`.
+      steps: step sizes by batch size: multiples of the stability edge, or of batch-free 1 / mean |x|^2 for losses that
+        have no edge.
+    """
+
+    title: str
+    setting: dict[str, Any] = field(default_factory=dict)
+    steps: dict[int, tuple[float, ...]] = field(default_factory=lambda: dict.fromkeys((1, 8, 64), (0.1, 0.3, 0.6)))
+
+
+FEWER = dict.fromkeys((1, 8), (0.1, 0.6))
+LIPSCHITZ = {1: (0.1, 0.5, 2.0), 8: (0.5, 2.0, 4.0), 64: (2.0, 8.0)}
+FEWER_LIPSCHITZ = {1: (0.5, 2.0), 8: (0.5, 4.0)}
+FAMILIES = {
+    "sgd": Family("SGD", {"shuffle": "with-replacement"}),
+    "shuffled": Family("SGD, shuffled", {}),
+    "momentum": Family("momentum 0.9", {"shuffle": "with-replacement", "momentum": 0.9}),
+    "nesterov": Family("Nesterov 0.9", {"shuffle": "with-replacement", "momentum": 0.9, "nesterov": True}),
+    "cosine": Family("warm-up + cosine", {"shuffle": "with-replacement", "schedule": "cosine", "warmup": WARMUP}),
+    "logistic": Family("logistic", {"shuffle": "with-replacement", "loss": "logistic"}, LIPSCHITZ),
+    "softmax": Family("softmax", {"shuffle": "with-replacement", "loss": "softmax"}, FEWER_LIPSCHITZ),
+    "average": Family("average of the second half", {"shuffle": "with-replacement", "average_from": 0.5}, FEWER),
+    "shuffled-momentum": Family("momentum 0.9, shuffled", {"momentum": 0.9}, FEWER),
+    "shuffled-nesterov": Family("Nesterov 0.9, shuffled", {"momentum": 0.9, "nesterov": True}, FEWER),
+    "shuffled-cosine": Family("warm-up + cosine, shuffled", {"schedule": "cosine", "warmup": WARMUP}, FEWER),
+    "shuffled-average": Family("average of the second half, shuffled", {"average_from": 0.5}, FEWER),
+    "shuffled-logistic": Family("logistic, shuffled", {"loss": "logistic"}, FEWER_LIPSCHITZ),
+    "shuffled-softmax": Family("softmax, shuffled", {"loss": "softmax"}, FEWER_LIPSCHITZ),
+}
 
 
 def load(name: str, folder: Path | None) -> tuple[np.ndarray, np.ndarray] | None:
@@ -67,22 +104,25 @@ def features(name: str, spec: str, folder: Path | None):
     return make_features(table, spec)
 
 
-def train(data, *, step_sizes: list[float], batch: int, sampling: str, record: xr.DataArray) -> xr.Dataset:
-    """Runs at all step sizes at once (one compilation), dims (point, seed, step)."""
-    problem = from_arrays(data.F, data.Y, X_test=data.F_test, y_test=data.Y_test)
-    dynamics = sgd(step_size=step_sizes[0], batch=batch, sampling=sampling)
-    return simulate(
-        problem, dynamics, record=record, seeds=max(SEEDS.values()), seed=1, sweep={"dynamics.step_size": step_sizes}
-    )
+def outcomes(data, loss: str) -> tuple[np.ndarray, np.ndarray]:
+    """Targets of the loss; for the logistic one the commonest class against the rest, -1 and +1."""
+    if loss != "logistic":
+        return data.Y, data.Y_test
+    commonest = np.argmax(data.Y.sum(0))
+    two = [np.stack([1 - Y[:, commonest], Y[:, commonest]], 1) for Y in (data.Y, data.Y_test)]
+    return targets(two[0], loss), targets(two[1], loss)
 
 
-def compare(spectrum: Spectrum, dots: xr.Dataset, *, batch: int, step_size: float, sampling: str, record) -> dict:
+def compare(data, spectrum: Spectrum, training: Training, seeds: int) -> dict:
     """Forecast and training of one setting, at every point."""
+    record = points(training.steps)
     started = time.perf_counter()
-    line = least_squares_sgd(spectrum, batch=batch, step_size=step_size, record=record, sampling=sampling)
+    line = training.forecast(spectrum, record)
     seconds = time.perf_counter() - started
-    seeds = dots.sizes["seed"]
-    case = {"n": spectrum.n, "p": len(spectrum.eigenvalues), "seeds": seeds, "step_size": step_size,
+    Y, Y_test = outcomes(data, training.loss)
+    problem = training.problem(data.F, Y, data.F_test, Y_test)
+    dots = simulate(problem, training.dynamics(), record=record, seeds=seeds, seed=1)
+    case = {"n": spectrum.n, "p": len(spectrum.eigenvalues), "seeds": seeds, "step_size": training.step_size,
             "steps": record.values.tolist(), "forecast_seconds": seconds, "training_seconds": dots.attrs["seconds"],
             "diverged": int((~np.isfinite(dots.test_loss)).any("step").sum())}  # fmt: skip
     for variable in ("train_loss", "test_loss"):
@@ -101,12 +141,12 @@ def compare(spectrum: Spectrum, dots: xr.Dataset, *, batch: int, step_size: floa
             "z_halves": ((first.mean(0) - second.mean(0)) / between).tolist(),
             "sd_ratio": (line[f"{variable}_sd"].values / runs.std(0, ddof=1)).tolist(),
         }
-    case["test_error"] = {"line": line.test_error.values.tolist(), "dots": dots.test_error.values.mean(0).tolist()}
+    if "test_error" in line:
+        case["test_error"] = {"line": line.test_error.values.tolist(), "dots": dots.test_error.values.mean(0).tolist()}
     return case
 
 
-def points(n: int, batch: int) -> xr.DataArray:
-    steps = EPOCHS * (n // batch)
+def points(steps: int) -> xr.DataArray:
     places = np.unique(np.round(np.geomspace(max(1, steps / 64), steps, POINTS)).astype(int))
     return xr.DataArray(places, {"step": places}, "step")
 
@@ -132,7 +172,35 @@ def beyond_edge(data, spectrum: Spectrum, edge: float, batch: int, factor: float
 
 
 def key(case: dict) -> tuple:
-    return tuple(case.get(k) for k in ("set", "features", "sampling", "batch", "fraction", "factor"))
+    return tuple(case.get(k) for k in ("set", "features", "family", "batch", "fraction", "factor"))
+
+
+def read(results: Path) -> list[dict]:
+    return [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+
+
+def cases(name: str, spec: str, data, family: str, known: set):
+    """All cases of a family on one set of features that are not known yet."""
+    wanted = FAMILIES[family]
+    square = wanted.setting.get("loss", "square") == "square"
+    Y, Y_test = outcomes(data, wanted.setting.get("loss", "square"))
+    spectrum = Spectrum.of(data.F, Y, data.F_test, Y_test)
+    optimiser = {k: v for k, v in wanted.setting.items() if k in ("momentum", "nesterov")}
+    for batch, fractions in wanted.steps.items():
+        label = {"set": name, "features": spec, "family": family, "batch": batch}
+        if all(key(label | {"fraction": f}) in known for f in fractions):
+            continue
+        unit = stability_edge(spectrum, batch=batch, **optimiser).step_size if square else 1 / spectrum.leverage.mean()
+        steps = number_of_steps(spectrum.n, batch, EPOCHS, wanted.setting.get("shuffle", "epochs"))
+        setting = {"batch": batch, "steps": steps, **wanted.setting}
+        for place in ("warmup", "average_from"):
+            if place in setting:
+                setting[place] = round(setting[place] * steps)
+        for fraction in fractions:
+            if key(label | {"fraction": fraction}) not in known:
+                training = Training(step_size=fraction * unit, **setting)
+                seeds = MANY_SEEDS if fraction == max(fractions) else SEEDS
+                yield label | {"fraction": fraction, "unit": unit} | compare(data, spectrum, training, seeds)
 
 
 def main() -> None:
@@ -141,11 +209,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path("forecast-errors.jsonl"))
     parser.add_argument("--page", type=Path, default=Path("docs/forecast-errors.md"))
     parser.add_argument("--sets", default=",".join(SETS))
+    parser.add_argument("--families", default=",".join(FAMILIES))
     parser.add_argument("--only-page", action="store_true", help="write the page from the results that are there")
     options = parser.parse_args()
     use_persistent_cache()
     folder = Path(options.data) if options.data else None
-    done = [json.loads(line) for line in options.results.read_text().splitlines()] if options.results.exists() else []
+    done = read(options.results)
     known = {key(case) for case in done}
 
     def keep(case: dict) -> None:
@@ -154,28 +223,23 @@ def main() -> None:
             file.write(json.dumps(case) + "\n")
         print(sentence(case), flush=True)
 
-    for name, spec in itertools.product([] if options.only_page else options.sets.split(","), FEATURES):
+    chosen = (
+        [] if options.only_page else itertools.product(options.families.split(","), options.sets.split(","), FEATURES)
+    )
+    for family, name, spec in chosen:
         data = features(name, spec, folder)
         if data is None:
             print(f"{name}: no such file, left out")
             continue
-        spectrum = Spectrum.of(data.F, data.Y, data.F_test, data.Y_test)
-        for batch in BATCHES:
-            label = {"set": name, "features": spec, "batch": batch}
-            edge = stability_edge(spectrum, batch=batch).step_size
-            record = points(spectrum.n, batch)
-            for sampling in SAMPLINGS:
-                if all(key(label | {"sampling": sampling, "fraction": f}) in known for f in FRACTIONS):
-                    continue
-                setting = {"batch": batch, "sampling": sampling, "record": record}
-                step_sizes = [fraction * edge for fraction in FRACTIONS]
-                runs = train(data, step_sizes=step_sizes, **setting)
-                for i, fraction in enumerate(FRACTIONS):
-                    dots = runs.isel(point=i, seed=slice(SEEDS[fraction]))
-                    case = compare(spectrum, dots, step_size=step_sizes[i], **setting)
-                    keep(label | {"sampling": sampling, "fraction": fraction, "edge": edge} | case)
-            if key(label | {"factor": BEYOND}) not in known:
-                keep(label | {"edge": edge} | beyond_edge(data, spectrum, edge, batch))
+        for case in cases(name, spec, data, family, known):
+            keep(case)
+        if family == "sgd":
+            spectrum = Spectrum.of(data.F, data.Y, data.F_test, data.Y_test)
+            for batch in FAMILIES["sgd"].steps:
+                label = {"set": name, "features": spec, "batch": batch}
+                if key(label | {"factor": BEYOND}) not in known:
+                    edge = stability_edge(spectrum, batch=batch).step_size
+                    keep(label | {"edge": edge} | beyond_edge(data, spectrum, edge, batch))
     options.page.write_text(page(done))
 
 
@@ -201,7 +265,7 @@ def sentence(case: dict) -> str:
             f"{np.median(np.abs(error)):.2%} (worst {worst:+.2%}), {within(case, variable).sum()}/{len(error)}"
         )
     times = f"{case['forecast_seconds']:.1f} s, training {case['training_seconds']:.1f} s"
-    return f"{place} {case['fraction']} edge {case['sampling']:16} train {parts[0]}; test {parts[1]}; {times}"
+    return f"{case['family']:17} {place} {case['fraction']:<4} train {parts[0]}; test {parts[1]}; {times}"
 
 
 def page(cases: list[dict]) -> str:
@@ -218,15 +282,17 @@ def page(cases: list[dict]) -> str:
         "solver's own error added, the stated error of the closure not). *Halves*: the same share when one half of the",
         "runs serves as the line of the other, which is what a perfect forecast would reach. *Stated*: share within",
         "the tolerance that the closure states (plus 2.5 standard errors). *Band*: median ratio of the forecast to the",
-        "measured standard deviation between runs.",
+        "measured standard deviation between runs. Step sizes are multiples of the stability edge of the same",
+        "optimiser (the peak, for a schedule); for the logistic and the softmax loss, which have none, of 1 / mean",
+        "|x|^2.",
         "",
-        "| sampling | curves | within | halves | stated | median error | 90 % | worst | error rate, end | band |",
+        "| training | curves | within | halves | stated | median error | 90 % | worst | error rate, end | band |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for sampling in SAMPLINGS:
-        family = [case for case in curves if case["sampling"] == sampling]
-        if family:
-            lines.append(summary(sampling, family))
+    for name, family in FAMILIES.items():
+        of = [case for case in curves if case["family"] == name]
+        if of:
+            lines.append(summary(family.title, of))
     lines += [
         "",
         "## Every case",
@@ -236,13 +302,19 @@ def page(cases: list[dict]) -> str:
         "",
     ]
     lines += [
-        "| set | features | n, p | sampling | B | of the edge | train: median, worst, w "
+        "| set | features | n, p | training | B | step | train: median, worst, w "
         "| held-out: median, worst, w | noise | stated | diverged |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for case in sorted(
         curves,
-        key=lambda c: (SETS.index(c["set"]), c["features"], SAMPLINGS.index(c["sampling"]), c["batch"], c["fraction"]),
+        key=lambda c: (
+            list(FAMILIES).index(c["family"]),
+            SETS.index(c["set"]),
+            c["features"],
+            c["batch"],
+            c["fraction"],
+        ),
     ):
         lines.append(row(case))
     lines += [
@@ -261,7 +333,7 @@ def page(cases: list[dict]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def summary(sampling: str, family: list[dict]) -> str:
+def summary(title: str, family: list[dict]) -> str:
     both = [(case, variable) for case in family for variable in ("train_loss", "test_loss")]
     errors = np.abs(np.concatenate([relative(*each) for each in both]))
     inside = np.concatenate([within(*each) for each in both]).mean()
@@ -271,10 +343,10 @@ def summary(sampling: str, family: list[dict]) -> str:
         <= 2.5 * np.hypot(c[v]["stderr"], c[v]["line_stderr"])
         for c, v in both
     ]
-    wrong = max(abs(c["test_error"]["line"][-1] - c["test_error"]["dots"][-1]) for c in family)
+    wrong = max(abs(c["test_error"]["line"][-1] - c["test_error"]["dots"][-1]) for c in family if "test_error" in c)
     band = np.median(np.concatenate([c[v]["sd_ratio"] for c, v in both]))
     return (
-        f"| {sampling} | {len(family)} | {inside:.1%} | {halves:.1%} | {np.concatenate(excess).mean():.1%} "
+        f"| {title} | {len(family)} | {inside:.1%} | {halves:.1%} | {np.concatenate(excess).mean():.1%} "
         f"| {np.median(errors):.2%} | {np.quantile(errors, 0.9):.2%} | {errors.max():.1%} | {wrong:.3f} | {band:.2f} |"
     )
 
@@ -284,7 +356,7 @@ def row(case: dict) -> str:
         case["set"],
         case["features"],
         f"{case['n']}, {case['p']}",
-        case["sampling"],
+        FAMILIES[case["family"]].title,
         str(case["batch"]),
         f"{case['fraction']:g}",
     ]

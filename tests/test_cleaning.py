@@ -346,3 +346,33 @@ def check_whole(table, frame):
     assert len(table.X_test) >= 30
     assert table.n + len(table.X_test) <= len(frame)
     assert {r["column"] for r in table.cleaning} >= set(frame.columns.drop("y"))
+
+
+def test_groups_are_held_out_whole_and_are_no_feature():
+    rng = np.random.default_rng(0)
+    patient = rng.integers(0, 40, 400)
+    frame = pd.DataFrame(
+        {"a": rng.normal(size=400), "patient": [f"p{k}" for k in patient], "y": rng.integers(0, 2, 400)}
+    )
+    table = read_table(frame, target="y", groups="patient")
+    assert table.columns == ["a"]
+    held, kept = set(patient[table.test_rows]), set(patient[table.train_rows])
+    assert not held & kept
+    assert 40 <= len(table.test_rows) <= 120
+    assert len(np.unique(table.groups)) == len(kept)
+    assert any("40 groups of column 'patient'" in note for note in table.notes)
+    with pytest.raises(InputError, match="column of groups 'patiens' is not in the table; did you mean 'patient'"):
+        read_table(frame, target="y", groups="patiens")
+    with pytest.raises(InputError, match="is the target"):
+        read_table(frame, target="y", groups="y")
+    with pytest.raises(InputError, match="has 3 groups"):
+        read_table(frame.assign(patient=patient % 3), target="y", groups="patient")
+
+
+def test_groups_in_regression():
+    rng = np.random.default_rng(1)
+    site = np.repeat(np.arange(20), 20)
+    frame = pd.DataFrame({"a": rng.normal(size=400), "site": site, "y": rng.normal(size=400)})
+    table = read_table(frame, target="y", groups="site", test=0.25)
+    assert len(table.test_rows) == 100
+    assert not set(site[table.test_rows]) & set(site[table.train_rows])

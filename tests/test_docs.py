@@ -14,7 +14,7 @@ import riron
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PAGES = [page for page in PAGES if not {"_build", "jupyter_execute"} & set(page.parts)]
-ROOMS = ["forecast", "models", "problems", "dynamics", "theory", "lab", "studies"]
+ROOMS = ["forecast", "estimators", "models", "problems", "dynamics", "theory", "lab", "studies"]
 MATHJAX = "a4354ff94fd868aea0cc6eaaa79a57fda0588646fc46ee3700a349ee0a11cbe6"  # es5/tex-svg-full.js of MathJax 3.2.2
 TERMS = """
 anchored, backtest, band, batch, calibration, cavity, closure, coverage, degrees of freedom, DMFT, double descent,

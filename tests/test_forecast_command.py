@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from riron.cli import main
 from riron.errors import InputError
-from riron.forecast import command, verification
+from riron.forecast import command, forecaster, verification
 from riron.forecast.choices import closure
 from riron.forecast.options import Options
 from riron.lab.verdict import judge
@@ -56,7 +56,10 @@ def test_json_holds_what_was_promised_and_nothing_else_is_printed(digits):
     assert batches[-1] == found["data"]["n"]
     curve = found["curve"]
     assert {"step", "epoch", "train_loss", "test_loss", "train_loss_sd", "test_loss_sd", "test_error"} <= set(curve)
-    assert len({len(values) for values in curve.values()}) == 1
+    assert len({len(values) for name, values in curve.items() if name != "quantile"}) == 1
+    assert len(curve["train_loss_quantile"][0]) == len(curve["quantile"])
+    heavy = found["edge"]["without"]
+    assert not heavy or {"rows", "step_size", "times", "faster"} <= set(heavy[0])
     assert curve["epoch"][-1] == pytest.approx(2)
     ahead = found["learning_curve"]
     assert {"n", "test_loss", "low", "high", "test_error", "error_low", "error_high", "backtest"} <= set(ahead)
@@ -64,6 +67,7 @@ def test_json_holds_what_was_promised_and_nothing_else_is_printed(digits):
     assert {"from", "to", "forecast", "low", "high", "truth"} <= set(ahead["backtest"][0])
     assert sum(setting["best"] for setting in found["advice"]) == 1
     assert found["parameters"]["batch"] == 16
+    assert found["parameters"]["loss"] == "square"
     assert found["seconds"]["one_training_run"] > 0
     assert found["cleaning"]
     assert json.loads((out / "forecast.json").read_text("utf-8")) == found
@@ -181,7 +185,7 @@ def test_interrupted_verification_keeps_the_forecast(houses, monkeypatch, capsys
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(command, "verify", stopped)
+    monkeypatch.setattr(forecaster.Forecaster, "verify", stopped)
     found = command.forecast_table(houses, **SMALL, verify=16)
     assert found.status == 130
     assert found.to_dict()["interrupted"] is True
@@ -259,6 +263,20 @@ BAD = {
     "no such column": (["--target", "Y2"], "column"),
     "no such option": (["--fast"], "--fast"),
     "not a number": (["--epochs", "many"], "epochs"),
+    "loss unknown": (["--loss", "hinge"], "softmax"),
+    "loss for classes": (["--loss", "logistic"], "number"),
+    "momentum 1": (["--momentum", "1"], "momentum"),
+    "nesterov alone": (["--nesterov"], "--momentum"),
+    "momentum with softmax": (["--loss", "softmax", "--momentum", ".9"], "square"),
+    "schedule no file": (["--schedule", "cosin"], "cosin"),
+    "schedule and step": (["--schedule", "best", "--step-size", ".1"], "--step-size"),
+    "best with momentum": (["--schedule", "best", "--momentum", ".5"], "plain SGD"),
+    "warm-up negative": (["--warmup=-1"], "warmup"),
+    "warm-up too long": (["--warmup", "100000"], "warmup"),
+    "average too late": (["--average-from", "11"], "average-from"),
+    "groups no column": (["--groups", "patient"], "patient"),
+    "estimator unknown": (["--estimator", "hist-gradient-bosting"], "hist-gradient-boosting"),
+    "network no file": (["--features", "ntk:missing.py"], "missing.py"),
 }
 
 
@@ -295,8 +313,9 @@ WORDS = st.one_of(
     st.integers().map(str),
 )
 NAMED = ["--step-size", "--batch", "--ridge", "--epochs", "--budget", "--features", "--shuffle", "--test", "--verify"]
-NAMED += ["--seed", "--decimal", "--target"]
-FLAGS = ["--verify", "--impute", "--no-header", "--json", "--quiet", "--force"]
+NAMED += ["--seed", "--decimal", "--target", "--loss", "--momentum", "--schedule", "--warmup", "--average-from"]
+NAMED += ["--groups"]
+FLAGS = ["--verify", "--impute", "--no-header", "--json", "--quiet", "--force", "--nesterov"]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -307,7 +326,7 @@ def test_no_combination_of_options_is_a_bug_of_ours(table, words):
 
     arguments = [word for pair in words for word in pair]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(command.Spectrum, "of", enough)
+        patch.setattr(forecaster.Spectrum, "of", enough)
         assert riron(str(table), "--target", "y", "--no-cache", *arguments) in (0, 2, 130)  # 0: --help in a text
 
 

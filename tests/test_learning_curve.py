@@ -3,13 +3,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.optimize import brentq
+from scipy.sparse import csr_array
 from scipy.stats import norm
 
 from riron.errors import InputError
 from riron.forecast import learning_curve
-from riron.forecast.power_law import fit_power_law
+from riron.forecast.more_data.power_law import fit_power_law
+from riron.forecast.more_data.splits import folds, group_rows, subset
 from riron.theory.learning_curve import collapse, ridge_path
 
 
@@ -255,6 +258,14 @@ def test_warnings_say_where_the_forecast_is_poor():
         ({"level": float("nan")}, "level"),
         ({"ridges": [0.1, 0.0]}, "ridges"),
         ({"draws": -1}, "draws"),
+        ({"draws": "x"}, "draws=x must be a whole number"),
+        ({"level": "x"}, "level=x"),
+        ({"seed": -1}, "seed=-1"),
+        ({"X": csr_array(np.eye(20, 3))}, r"toarray\(\)"),
+        ({"X": pd.DataFrame({"a": np.arange(20), "b": ["x", "y"] * 10})}, "column 'b' of X holds no numbers"),
+        ({"X": 1e200 * np.random.default_rng(0).normal(size=(20, 3))}, "too large to be squared"),
+        ({"X": 1e-200 * np.random.default_rng(0).normal(size=(20, 3))}, "too small to be squared"),
+        ({"y": ["a", None] * 10}, "no label at row 1"),
         ({"subsets": (1, 2)}, "subsets"),
         ({"ridges": [1e-14], "X": np.random.default_rng(0).normal(size=(20, 40))}, "interpolate"),
     ],
@@ -264,6 +275,18 @@ def test_bad_input_is_one_sentence(change, complaint):
     given = {"X": rng.normal(size=(20, 3)), "y": rng.normal(size=20)} | change
     with pytest.raises(InputError, match=complaint):
         learning_curve(given.pop("X"), given.pop("y"), **given)
+
+
+def test_labels_are_classes():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 3))
+    code = (X[:, 0] + 0.5 * rng.normal(size=60) > 0) * 1
+    curve = learning_curve(X, np.eye(2)[code], draws=0)
+    assert curve.attrs["kind"] == "one-hot"
+    for labels in (code > 0, np.array(["no", "yes"])[code], pd.Series(["no", "yes"])[code].astype("category")):
+        assert learning_curve(X, labels, draws=0).equals(curve)
+    assert "pass them as text" in learning_curve(X, code, draws=0).attrs["warnings"]
+    assert "pass them as text" not in curve.attrs["warnings"]
 
 
 def test_awkward_but_fine_tables():
@@ -282,3 +305,81 @@ def test_awkward_but_fine_tables():
         for name in ("test_loss", "test_loss_low", "test_loss_high", "ridge"):
             assert np.all(np.isfinite(curve[name])), name
         assert np.all(curve.test_loss_low <= curve.test_loss)
+
+
+@pytest.mark.parametrize("p", [4, 70])
+def test_groups_are_left_out_together(p):
+    rng = np.random.default_rng(p)
+    n, ridges = 30, np.array([1e-2, 0.3, 5.0])
+    groups = np.concatenate([[0, 0, 0, 0, 0, 1, 1, 2, 2, 3, 3, 3], np.arange(4, 22)])[rng.permutation(n)]
+    centre = rng.normal(size=(22, p))[groups]
+    X, Y = centre + 0.3 * rng.normal(size=(n, p)), classes(n, 3, rng)
+    path = ridge_path(X, Y, ridges=ridges, groups=groups, kind="one-hot")
+    for lam, loss, sd, error, error_sd in zip(
+        path.ridge, path.loss, path.loss_sd, path.error, path.error_sd, strict=True
+    ):
+        out = np.empty(Y.shape)
+        for g in np.unique(groups):
+            left = np.flatnonzero(groups == g)
+            out[left] = refit_loss(X, Y, lam, left)
+        losses, wrong = ((out - Y) ** 2).sum(1) / 2, out.argmax(1) != Y.argmax(1)
+        assert np.isclose(loss, losses.mean(), rtol=1e-9)
+        assert np.isclose(error, wrong.mean())
+        for spread, values in ((sd, losses), (error_sd, wrong)):
+            sums = [np.sum(values[groups == g] - values.mean()) for g in np.unique(groups)]
+            assert np.isclose(spread / np.sqrt(n), np.sqrt(np.sum(np.square(sums))) / n)
+    assert path.trained == pytest.approx(n + 1 - (25 + 4 + 4 + 9 + 18) / n)
+    alone = ridge_path(X, Y, ridges=ridges, kind="one-hot")
+    assert alone.trained == n
+    assert not np.allclose(alone.loss, path.loss, rtol=1e-3)
+
+
+def test_groups_widen_the_interval_and_forgetting_them_is_optimistic():
+    rng = np.random.default_rng(6)
+    groups = np.repeat(np.arange(30), 8)
+    place = rng.normal(size=(30, 12))[groups]
+    X = place + 0.2 * rng.normal(size=(240, 12))
+    y = rng.normal(size=30)[groups] + 0.3 * rng.normal(size=240)  # what a group shares cannot be learnt from others
+    curve, alone = (learning_curve(X, y, groups=g, draws=1) for g in (groups.astype(str), None))
+    assert alone.attrs["loss_at_hand"] < 0.8 * curve.attrs["loss_at_hand"]
+    width = [float(np.log(c.test_loss_high / c.test_loss_low)[0]) for c in (curve, alone)]
+    assert width[0] > 1.5 * width[1]
+    assert curve.measured_rows.values.tolist() == [32, 56, 120, 168, 240]  # whole groups of eight
+    assert "groups" not in curve.attrs["warnings"]
+    few = learning_curve(X, y, groups=groups % 6, draws=0)
+    assert "6 groups" in few.attrs["warnings"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "complaint"),
+    [([0, 1], "shape"), ([3] * 20, "one group"), ([None, *range(19)], "row 0"), ([[1]] * 20, "shape")],
+)
+def test_bad_groups_are_one_sentence(groups, complaint):
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match=complaint):
+        learning_curve(rng.normal(size=(20, 3)), rng.normal(size=20), groups=groups)
+
+
+def test_folds_and_subsets_keep_groups_together_and_hold_every_row_once():
+    rng = np.random.default_rng(0)
+    for groups in (np.arange(50), rng.integers(12, size=50), np.repeat([0, 1], 25)):
+        groups = np.unique(groups, return_inverse=True)[1]
+        parts = folds(groups, 5, rng)
+        assert sorted(np.concatenate([test for _, test in parts])) == list(range(50))
+        for train, test in parts:
+            assert not set(groups[train]) & set(groups[test])
+            assert sorted([*train, *test]) == list(range(50))
+        rows = subset(groups, 20, rng)
+        assert np.isin(groups, groups[rows]).sum() == len(rows)
+        assert abs(len(rows) - 20) <= np.bincount(groups).max() / 2
+    joined = group_rows(["a", "a", "b", "c", "d"], np.array([0, 1, 1, 2, 2]), 5)
+    assert joined.tolist() == [0, 0, 0, 1, 1]  # linked by a group, by a copy, and by both
+
+
+def test_more_columns_than_rows_as_embeddings_have():
+    rng = np.random.default_rng(9)
+    X = rng.normal(size=(90, 400)) * np.arange(1, 401) ** -0.6
+    label = (X[:, :3] + 0.3 * rng.normal(size=(90, 3))).argmax(1)
+    curve = learning_curve(X, np.eye(3)[label], groups=np.arange(90) // 2, draws=1)
+    assert np.all(np.isfinite(curve.test_loss_high))
+    assert np.all(np.diff(curve.test_loss) < 0)

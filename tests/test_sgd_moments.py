@@ -129,15 +129,6 @@ def test_more_features_than_rows_and_a_diagonal_or_sampled_closure():
     np.testing.assert_allclose(sampled.train_loss, full.train_loss, rtol=0.05)
 
 
-def test_many_settings_are_the_single_ones():
-    X, Y, Xt, Yt = table()
-    settings = [{"batch": 1, "step_size": 0.03}, {"batch": 4, "step_size": 0.1, "steps": 120}]
-    many = forecast.sgd_many(X, Y, settings=settings, X_test=Xt, y_test=Yt, steps=240, record=STEPS[1:])
-    one = forecast.sgd(X, Y, X_test=Xt, y_test=Yt, batch=1, step_size=0.03, steps=240, record=STEPS[1:])
-    np.testing.assert_array_equal(many.test_loss.isel(point=0), one.test_loss)
-    assert many.steps.isel(point=1).max() == 120
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -22,6 +22,7 @@ ALLOWED = {
     "lab": set(),
     "guarantees": {"problems", "models"},
     "forecast": {"models", "problems", "dynamics", "theory", "guarantees", "lab"},
+    "estimators": {"models", "problems", "theory", "lab"},
     "studies": BELOW_STUDIES,
     "cli": BELOW_STUDIES | {"studies"},
 }

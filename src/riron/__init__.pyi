@@ -1,4 +1,5 @@
 from . import dynamics as dynamics
+from . import estimators as estimators
 from . import forecast as forecast
 from . import lab as lab
 from . import models as models

@@ -28,9 +28,21 @@ def forecast(
         str, typer.Argument(help="CSV, Parquet or NPZ file, '-', sklearn:NAME, openml:ID or hf:NAME.", metavar="DATA")
     ],
     target: Annotated[str | None, typer.Option(help="Column to predict.", metavar="COLUMN")] = None,
-    features: Annotated[str, typer.Option(help="raw, relu:P, fourier:P or npz:FILE.")] = "raw",
+    features: Annotated[
+        str, typer.Option(help="raw, relu:P, fourier:P, npz:FILE, or ntk:FILE.py: your network.")
+    ] = "raw",
     batch: Annotated[int | None, typer.Option(help="Rows per step [default: 32, or all if fewer].")] = None,
     step_size: Annotated[str, typer.Option(help="A number, or auto: the best one for the batch.")] = "auto",
+    loss: Annotated[str | None, typer.Option(help="square, logistic or softmax [default: square].")] = None,
+    momentum: Annotated[float, typer.Option(help="In PyTorch's convention, in [0, 1).")] = 0.0,
+    nesterov: Annotated[bool, typer.Option("--nesterov", help="Nesterov's form of the momentum.")] = False,
+    schedule: Annotated[
+        str, typer.Option(help="constant, linear, cosine, best (searched), or a file of step sizes.")
+    ] = "constant",
+    warmup: Annotated[int, typer.Option(help="Steps of a linear rise before the schedule.", metavar="STEPS")] = 0,
+    average_from: Annotated[
+        float | None, typer.Option(help="Average the iterates from this epoch on.", metavar="EPOCH")
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Length of the training curve.")] = 10.0,
     budget: Annotated[float | None, typer.Option(help="Longest training to advise, epochs [default: epochs].")] = None,
     ridge: Annotated[float, typer.Option(help="Penalty (ridge/2) |theta|^2.")] = 0.0,
@@ -43,6 +55,12 @@ def forecast(
     impute: Annotated[bool, typer.Option("--impute", help="Fill missing values with the column's median.")] = False,
     decimal: Annotated[str | None, typer.Option(help="Decimal sign of numbers in text: . or ,")] = None,
     no_header: Annotated[bool, typer.Option("--no-header", help="The first line holds data, not names.")] = False,
+    groups: Annotated[
+        str | None, typer.Option(help="Column of groups that are held out whole; not a feature.", metavar="COLUMN")
+    ] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help="Forecast the learning curve of this scikit-learn estimator.", metavar="NAME")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of held-out rows, random features and verification.")] = 0,
     out: Annotated[
         str | None, typer.Option(help="Folder for forecast.json, .nc, the figure and the report.", metavar="DIR")
@@ -62,6 +80,12 @@ def forecast(
         features=features,
         batch=batch,
         step_size=parse_step_size(step_size),
+        loss=loss,
+        momentum=momentum,
+        nesterov=nesterov,
+        schedule=schedule,
+        warmup=warmup,
+        average_from=average_from,
         epochs=epochs,
         budget=budget,
         ridge=ridge,
@@ -71,6 +95,8 @@ def forecast(
         impute=impute,
         decimal=decimal,
         header=not no_header,
+        groups=groups,
+        estimator=estimator,
         seed=seed,
     )
     status = run(options, out=out, force=force, as_object=as_json, quiet=quiet, cache=not no_cache, stdout=sys.stdout)

@@ -1,7 +1,9 @@
 """How it learns: step kernels assembled from gradient estimator x noise x geometry."""
 
 from .assembly import Assembly
+from .averaging import Averaged, average
 from .base import Dynamics
+from .clipping import Clipped
 from .geometries import Euclidean, Geometry, Preconditioned
 from .gradients import Epochs, Estimator, Full, Minibatch, WithoutReplacement
 from .momentum import Momentum
@@ -11,6 +13,8 @@ from .sgd import gradient_descent, langevin, sgd
 
 __all__ = [
     "Assembly",
+    "Averaged",
+    "Clipped",
     "Dynamics",
     "Epochs",
     "Estimator",
@@ -25,6 +29,7 @@ __all__ = [
     "Preconditioned",
     "Schedule",
     "WithoutReplacement",
+    "average",
     "constant",
     "cosine",
     "gradient_descent",

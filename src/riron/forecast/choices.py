@@ -8,18 +8,19 @@ import xarray as xr
 from ..errors import InputError
 from ..lab import memory
 from ..theory.spectrum import Spectrum
-from .advice import Advice
 from .features import Features
 from .options import USUAL_BATCH
 from .tables.table import Table
+from .training import Training
 
 WORK = 2.5e9  # n p^2 above which the covariance is full on the leading directions only
 LEADING, MANY_LEADING = 300, 500  # of them; the second where there are more features than MANY
 MANY = 2000
 ENTRIES = 6e6  # rows x features above which a sample of rows stands for all in the shuffled closure
 FEWEST_ROWS = 1000  # of that sample
-SAMPLED = 0.01  # relative error that a sample of rows may cause at large steps (1 % at 0.6 of the edge)
-BLOCK, MANY_BLOCK = 0.003, 0.02  # that a covariance full in part may cause
+NOTICED, UNTRUSTED = 0.02, 0.1  # stated relative errors from which they are said, and from which no curve is promised
+WHY = {True: "steps this large visit heavy rows too seldom", False: "with steps this large outputs are not Gaussian"}
+NARROW = 0.5  # of the stability edge from which the band is too narrow (it covers 0.84 in place of 0.90 at 0.6)
 COPIES = 12  # of the rows that a solver holds at once
 
 
@@ -38,13 +39,23 @@ def choose_batch(asked: int | None, n: int, notes: list[str]) -> int:
     return asked
 
 
-def choose_step_size(asked: float | None, batch: int, advice: Advice, budget: float, notes: list[str]) -> float:
-    """The step size asked for, or the one that the advice finds best for this batch size."""
-    if asked is not None:
-        return asked
-    step_size = advice.best_step[batch]
-    notes.append(f"The step size {step_size:.3g} is the best found for batch {batch} within {budget:g} epochs.")
-    return step_size
+def choose_loss(asked: str | None, table: Table, notes: list[str]) -> str:
+    """The loss asked for, if it fits the target; the squared loss by default: its theory is exact and has an edge."""
+    if asked is None and table.classes is not None:
+        other = "logistic" if len(table.classes) == 2 else "softmax"
+        notes.append(
+            f"Classes are learned by the squared loss, whose theory is exact; --loss {other} is forecast too, by an "
+            "approximation that takes longer, and often classifies better."
+        )
+    if asked in (None, "square"):
+        return "square"
+    if table.classes is None:
+        raise InputError(f"loss={asked} is for classes and '{table.target}' is a number", do="use --loss square")
+    if asked == "logistic" and len(table.classes) > 2:
+        raise InputError(
+            f"loss=logistic is for two classes and '{table.target}' has {len(table.classes)}", do="use --loss softmax"
+        )
+    return str(asked)
 
 
 def check_memory(features: Features) -> None:
@@ -72,8 +83,7 @@ def closure(spectrum: Spectrum, shuffle: str, notes: list[str]) -> tuple[str, in
     if leading < p:
         covariance = f"block:{leading}"
         notes.append(
-            f"The covariance is full on the {leading} leading directions and diagonal on the other {p - leading} "
-            f"(losses can be off by {_block_error(p):.1%} by this)."
+            f"The covariance is full on the {leading} leading directions and diagonal on the other {p - leading}."
         )
     rows = n
     if n * leading**2 > WORK:
@@ -89,23 +99,20 @@ def closure(spectrum: Spectrum, shuffle: str, notes: list[str]) -> tuple[str, in
             why=f"{memory.amount(free)} may be used",
             do="use --shuffle with-replacement, or fewer features",
         )
-    notes.append(
-        f"{rows} rows, the heaviest among them, stand for all {n} in the noise (an error of up to {SAMPLED:.0%})."
-    )
+    notes.append(f"{rows} rows, the heaviest among them, stand for all {n} in the noise.")
     return covariance, rows
 
 
-def with_stated_error(curve: xr.Dataset, covariance: str, rows: int | None, features: int) -> xr.Dataset:
-    """The curve with the error of what was left out added to the tolerance of its closure."""
-    more = (SAMPLED if rows is not None else 0.0) + (_block_error(features) if covariance != "full" else 0.0)
-    if not more:
-        return curve
-    names = [f"{name}_tolerance" for name in ("train_loss", "test_loss")]
-    return curve.assign({name: curve.get(name, xr.zeros_like(curve.train_loss)) + more for name in names})
+def cheaper(covariance: str, rows: int | None, n: int) -> tuple[str, int | None] | None:
+    """Half of the directions, and half of the rows: what a closure loses by that bounds what it lacks itself.
 
-
-def _block_error(features: int) -> float:
-    return MANY_BLOCK if features > MANY else BLOCK
+    None where nothing is left out.
+    """
+    block = covariance.startswith("block:")
+    if not block and rows is None:
+        return None
+    halved = f"block:{max(1, int(covariance.partition(':')[2]) // 2)}" if block else covariance
+    return halved, max(1, min(rows or n, n) // 2) if rows is not None else None
 
 
 def describe_data(table: Table, features: Features) -> dict[str, Any]:
@@ -130,24 +137,37 @@ def describe_data(table: Table, features: Features) -> dict[str, Any]:
     }
 
 
-def weak_points(curve: xr.Dataset, edge: dict[str, Any], shuffle: str) -> list[str]:
+def weak_points(curve: xr.Dataset, edge: dict[str, Any] | None, training: Training) -> list[str]:
     """Where this forecast is not to be trusted to the last per cent, said beforehand."""
     said = []
-    if "growth_factor" in edge:
+    if edge is not None and "growth_factor" in edge:
         said.append(
             f"The step size is {edge['fraction']:.3g} times the stability edge: the mean loss doubles every "
             f"{edge['doubling_steps']:.3g} steps in the long run, carried by rare runs near the edge."
         )
-        if shuffle == "epochs":
+        if training.shuffle == "epochs":
             said.append(
                 "Edge and growth are those of batches drawn with replacement; shuffled epochs meet a heavy row once "
                 "an epoch, and single runs can last much longer than the mean (--shuffle with-replacement to compare)."
             )
         return said
-    stated = [float(curve[name].max()) for name in ("train_loss_tolerance", "test_loss_tolerance") if name in curve]
-    if stated and max(stated) >= 0.02:
+    if edge is not None and NARROW < edge["fraction"] <= 1:
         said.append(
-            f"Here the theory of shuffled epochs is an approximation that can be off by {100 * max(stated):.0f} % "
-            "(steps this large visit heavy rows too seldom); the band is widened by it."
+            f"At {edge['fraction']:.2g} of the stability edge trust the mean, but not the band between runs: rare "
+            "runs go much further."
         )
+    if edge is not None and edge["fraction"] > 1:
+        said.append(
+            f"The largest step size is {edge['fraction']:.3g} times the stability edge: while the schedule is above "
+            "it, losses grow and single runs differ widely."
+        )
+    stated = [float(curve[name].max()) for name in ("train_loss_tolerance", "test_loss_tolerance") if name in curve]
+    if stated and max(stated) >= NOTICED:
+        what = "shuffled epochs" if training.loss == "square" else f"the {training.loss} loss"
+        said.append(
+            f"Here the theory of {what} is an approximation that can be off by {100 * max(stated):.0f} % "
+            f"({WHY[training.loss == 'square']}); the band is widened by it."
+        )
+    if stated and max(stated) > UNTRUSTED:
+        said.append("Do not trust this curve beyond its shape: use a smaller step size, or train.")
     return said

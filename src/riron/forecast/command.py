@@ -1,35 +1,21 @@
 """The main job from end to end: a table in, a forecast out; every step is one function of this room."""
 
 import sys
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import xarray as xr
 
 from ..lab.files import as_json, new_folder
 from ..lab.progress import Show
-from ..theory.least_squares_forecast import least_squares_sgd
-from ..theory.spectrum import Spectrum
-from .advice import BATCHES, advise, steps_per_epoch
-from .choices import (
-    check_memory,
-    choose_batch,
-    choose_step_size,
-    closure,
-    describe_data,
-    weak_points,
-    with_stated_error,
-)
-from .edge_table import describe_edge, edge_batches, edge_table
-from .features import Features, make_features
-from .options import Options
+from .choices import describe_data, weak_points
+from .edge_table import describe_edge
+from .forecaster import Forecaster
+from .options import SCHEDULES, SEARCHED, Options
 from .result import Forecast
-from .sample_size import learning_curve
-from .tables.reading import read_table
-from .verification import line_record, number_of_steps, seconds_of_one_run, verify
+from .sentences import schedule_sentence
+from .training import Training
 
 
 def forecast_table(data: Any, *, out=None, force: bool = False, progress: Show = None, **options: Any) -> Forecast:
@@ -40,8 +26,7 @@ def forecast_table(data: Any, *, out=None, force: bool = False, progress: Show =
       out: a folder to write forecast.json, forecast.nc, figure.png, figure.svg, report.html and cleaning.json into.
       force: write into `out` although it holds files.
       progress: True, or a function (done, total, label).
-      **options: see `riron.forecast.options.Options`: target, features, batch, step_size, epochs, budget, ridge,
-        shuffle, test, verify, impute, decimal, header, seed.
+      **options: see `riron.forecast.options.Options`: target, features, loss, batch, step_size, epochs, verify, ...
     Returns: Forecast, with `.curve`, `.advice`, `.learning_curve`, `.plot()` and `.save(folder)`.
     Raises: InputError with what is wrong, where, and what to do; nothing is written then.
     """
@@ -97,131 +82,74 @@ def run(
 
 def compute(options: Options, progress: Show = None) -> Forecast:
     """All parts of the forecast in their order; Ctrl-C during the verification keeps the forecast."""
-    clock = Clock()
-    with clock("reading"):
-        table = read_table(
-            options.data,
-            target=options.target,
-            test=options.test,
-            seed=options.seed,
-            decimal=options.decimal,  # type: ignore[arg-type]
-            header=options.header,
-            impute=options.impute,
-        )
-    notes = list(table.notes)
-    batch = choose_batch(options.batch, table.n, notes)
-    with clock("features"):
-        features = make_features(table, options.features, options.seed)
-        notes += features.notes
-    check_memory(features)
-    with clock("spectrum"):
-        spectrum = Spectrum.of(features.F, features.Y, features.F_test, features.Y_test)
-    covariance, rows = closure(spectrum, options.shuffle, notes)
-    with clock("stability_edge"):
-        batches = edge_batches(spectrum, batch, BATCHES)
-        edges, at = edge_table(spectrum, batches, ridge=options.ridge, progress=progress)
-    budget = options.budget or options.epochs
-    common: dict[str, Any] = {"ridge": options.ridge, "covariance": covariance, "rows": rows}
-    with clock("advice"):
-        tried = {b: at[b].step_size for b in {*BATCHES, batch} if b in at}
-        advice = advise(
-            spectrum,
-            budget_epochs=budget,
-            edges=dict(sorted(tried.items())),
-            shuffle=options.shuffle,
-            seed=options.seed,
-            progress=progress,
-            **common,
-        )
-    step_size = choose_step_size(options.step_size, batch, advice, budget, notes)
-    with clock("edge_at_setting"):
-        edge = describe_edge(spectrum, at[batch], batch, step_size, options.ridge, table.train_rows)
-    with clock("curve"):
-        curve = forecast_curve(spectrum, options, batch, step_size, covariance, rows)
-    with clock("learning_curve"):
-        more_data = learning_curve(features.F[:, :-1], features.Y, seed=options.seed, progress=progress)
+    made = Forecaster(progress=progress, **without(options, "data", "target", "verify"))
+    made.fit(options.data, options.target)
+    advice = made.advice()
+    training = made.training()
+    notes = made.notes_ + choice_of_step(made, training)
+    edge = heavy = None
+    if made.edges is not None:
+        with made.clock("edge_at_setting"):
+            edge, heavy = describe_edge(
+                made.spectrum_,
+                made.edge_at[training.batch],
+                training.batch,
+                training.step_size,
+                options.ridge,
+                made.table_.train_rows,
+                momentum=options.momentum,
+                nesterov=options.nesterov,
+            )
+        if not np.isscalar(training.step_sizes):  # a schedule may be above the edge for a while
+            edge = {k: v for k, v in edge.items() if k not in ("growth_factor", "doubling_steps")}
+    curve = made.curve(training)
     found = Forecast(
         options=options,
-        batch=batch,
-        step_size=step_size,
-        steps=int(curve.step[-1]),
-        about=describe_data(table, features),
-        edges=edges,
+        training=training,
+        about=describe_data(made.table_, made.features_),
+        edges=made.edges,
         edge=edge,
+        heavy_rows=heavy,
         curve=curve,
         advice=advice.settings,
+        best_step=advice.best_step,
         considered=advice.considered,
-        learning_curve=more_data,
-        cleaning=table.cleaning,
-        notes=notes + weak_points(curve, edge, options.shuffle),
+        learning_curve=made.learning_curve(),
+        cleaning=made.cleaning_,
+        notes=[*notes, *filter(None, map(curve.attrs.get, ("closure", "drift"))), *weak_points(curve, edge, training)],
     )
-    with np.errstate(all="ignore"):
-        prove(found, features, spectrum, covariance, rows, clock, progress)
-    found.seconds = {name: round(value, 3) for name, value in clock.seconds.items()}
+    prove(found, made)
+    found.seconds = {name: round(value, 3) for name, value in made.clock.seconds.items()}
     return found
 
 
-def prove(found: Forecast, features: Features, spectrum, covariance, rows, clock: "Clock", progress) -> None:
+def prove(found: Forecast, made: Forecaster) -> None:
     """Times one training run, and with `verify` trains many of them; an interruption leaves the forecast as it is."""
-    options, arrays = found.options, (features.F, features.Y, features.F_test, features.Y_test)
-    setting: dict[str, Any] = {"batch": found.batch, "step_size": found.step_size}
-    setting |= {"shuffle": options.shuffle, "ridge": options.ridge}
-    forecast_only = clock.total
+    forecast_only = made.clock.total
     try:
-        clock.seconds["one_training_run"] = seconds_of_one_run(*arrays, steps=found.steps, **setting)
-        if options.verify is not None:
-            with clock("verify"):
-                found.verification = verify(
-                    *arrays,
-                    epochs=options.epochs,
-                    seeds=options.verify,
-                    seed=options.seed,
-                    covariance=covariance,
-                    rows=rows,
-                    diverges=found.above_edge,
-                    spectrum=spectrum,
-                    line=found.curve,
-                    progress=progress,
-                    **setting,
-                )
+        made.clock.seconds["one_training_run"] = made.seconds_of_one_run(found.training)
+        if found.options.verify is not None:
+            found.verification = made.verify(found.options.verify, training=found.training, line=found.curve)
             found.interrupted = not found.verification.report["complete"]
     except KeyboardInterrupt:
         found.interrupted = True
         found.notes.append("Stopped before the verification had a first point; the forecast itself is complete.")
-    clock.seconds["forecast"] = forecast_only
+    made.clock.seconds["forecast"] = forecast_only
 
 
-def forecast_curve(spectrum, options: Options, batch: int, step_size: float, covariance, rows) -> xr.Dataset:
-    """The training curve over `step`, with the epoch beside it."""
-    with np.errstate(all="ignore"):  # above the edge numbers overflow, as they should
-        curve = least_squares_sgd(
-            spectrum,
-            batch=batch,
-            step_size=step_size,
-            record=line_record(number_of_steps(spectrum.n, batch, options.epochs, options.shuffle)),
-            sampling=options.shuffle,
-            ridge=options.ridge,
-            covariance=covariance,
-            rows=rows,
-        )
-    epochs = curve.step.values / steps_per_epoch(spectrum.n, batch, options.shuffle)
-    return with_stated_error(curve.assign_coords(epoch=("step", epochs)), covariance, rows, len(spectrum.eigenvalues))
+def choice_of_step(made: Forecaster, training: Training) -> list[str]:
+    """A sentence on a step size that nobody asked for."""
+    options = made.options
+    if options.schedule == SEARCHED:
+        return [schedule_sentence(made.schedule(options.epochs, batch=training.batch))]
+    if options.step_size is not None or options.schedule not in SCHEDULES:
+        return []
+    what = "step size" if training.schedule == "constant" else f"peak of a {training.schedule} schedule"
+    budget = options.budget or options.epochs
+    found = f"best {what} found for batch {training.batch} within {budget:g} epochs"
+    return [f"The step size {training.step_size:.3g} is the {found}."]
 
 
-class Clock:
-    """Seconds by part."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, name: str):
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = time.perf_counter() - started
-
-    @property
-    def total(self) -> float:
-        return sum(self.seconds.values())
+def without(options: Options, *names: str) -> dict[str, Any]:
+    """All options but some, by name."""
+    return {name: value for name, value in vars(options).items() if name not in names}

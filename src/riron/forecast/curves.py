@@ -8,7 +8,10 @@ import xarray as xr
 from numpy.typing import ArrayLike
 
 from ..errors import InputError
-from ..theory.least_squares_forecast import least_squares_sgd
+from ..lab import memory
+from ..theory.fluctuations import LEVELS
+from ..theory.least_squares_forecast import SAMPLING, covariance_name, leading, least_squares_sgd
+from ..theory.many_forecasts import least_squares_many
 from ..theory.spectrum import Spectrum
 
 Shuffle = Literal["epochs", "with-replacement"]
@@ -26,6 +29,9 @@ def sgd(
     steps: int,
     shuffle: Shuffle = "epochs",
     ridge: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    average_from: int | None = None,
     record: ArrayLike | xr.DataArray | None = None,
     covariance: str = "auto",
     rows: int | None = None,
@@ -40,10 +46,14 @@ def sgd(
       steps: length of the run.
       shuffle: "epochs" (a new permutation each epoch, left-over rows dropped) or "with-replacement".
       ridge: penalty ridge/2 |theta|^2, trained against and not part of the losses.
+      momentum: m in [0, 1) of v <- m v + g, theta <- theta - step_size v (PyTorch's convention).
+      nesterov: step along g + m v in place of v.
+      average_from: step T0 from which the losses are those of the average of the iterates T0 to t.
       record: steps to report at (default: up to 48 spread logarithmically, with the start and the end).
       covariance, rows: cheaper closures for large tables, see `riron.theory.least_squares_forecast.least_squares_sgd`.
     Returns: Dataset over `step`: train_loss, test_loss (squared error / 2, summed over outputs), `*_sd` between runs,
-      `*_stderr` (numerical error), `*_tolerance` (relative error of the closure), test_error (share, for K >= 2).
+      `*_quantile` (of single runs, trusted up to half of the stability edge), `*_stderr` (numerical error),
+      `*_tolerance` (relative error of the closure), test_error (share, for K >= 2); attrs name the closure.
     Raises: InputError if data or setting make no sense. A step above the edge is forecast to diverge, not refused.
     Source: exact second moments of SGD, and a leave-one-out closure for shuffled epochs; see docs/forecast.md.
     """
@@ -55,6 +65,9 @@ def sgd(
         record=as_record(record, steps),
         sampling=shuffle,
         ridge=ridge,
+        momentum=momentum,
+        nesterov=nesterov,
+        average_from=average_from,
         covariance=covariance,
         rows=rows,
     )
@@ -74,7 +87,7 @@ def sgd_many(
     covariance: str = "auto",
     rows: int | None = None,
 ) -> xr.Dataset:
-    """`sgd` for many settings, which share one eigendecomposition and one compilation.
+    """`sgd` for many settings, which share one eigendecomposition and one compilation and run side by side.
 
     Args: as for `sgd`; X may be a `Spectrum` already made (then y is None).
       settings: mappings with "batch" and "step_size" (a number), and "steps" where they differ: the record is then
@@ -82,27 +95,37 @@ def sgd_many(
     Returns: Dataset with dims (point, step); coordinates batch and step_size over `point`, and steps (point, step).
     """
     spectrum = X if isinstance(X, Spectrum) else Spectrum.of(X, _given(y), X_test, y_test)
+    if shuffle not in SAMPLING:
+        raise InputError(f"shuffle={shuffle!r} is unknown", do=f"use one of {', '.join(SAMPLING)}")
+    if not settings:
+        raise InputError("settings is empty", do="give at least one mapping with batch and step_size")
     base = as_record(record, steps)
-    found, axes = [], []
-    for setting in settings:
-        own = int(setting.get("steps", steps))
-        taken = base if own == steps else base.copy(data=np.round(base.values * (own / steps)).astype(int))
-        found.append(
-            least_squares_sgd(
-                spectrum,
-                batch=setting["batch"],
-                step_size=setting["step_size"],
-                record=taken,
-                sampling=shuffle,
-                ridge=ridge,
-                covariance=covariance,
-                rows=rows,
-            ).drop_vars(list(base.dims), errors="ignore")
-        )
-        axes.append(taken.values)
-    curves = xr.concat(found, "point", combine_attrs="override")
-    named = {name: ("point", np.asarray([s[name] for s in settings], float)) for name in ("batch", "step_size")}
-    return curves.assign_coords(named | {"steps": (("point", base.dims[0]), np.array(axes))})
+    lengths = [int(setting.get("steps", steps)) for setting in settings]
+    axes = [base.values if own == steps else np.round(base.values * (own / steps)).astype(int) for own in lengths]
+    named = {name: np.asarray([s[name] for s in settings], float) for name in ("batch", "step_size")}
+    seen = least_squares_many(
+        spectrum,
+        batches=named["batch"].tolist(),
+        step_sizes=named["step_size"].tolist(),
+        records=axes,
+        sampling=shuffle,
+        ridge=ridge,
+        covariance=covariance,
+        rows=rows,
+        memory=memory.budget(),
+    )
+    held_out = spectrum.test_rows is not None
+    dims = ("point", base.dims[0], "quantile")
+    curves = {
+        name: (dims[: value.ndim], value)
+        for name, value in seen.items()
+        if (held_out or not name.startswith("test")) and (name != "test_error" or spectrum.outputs > 1)
+    }
+    coords = {name: ("point", value) for name, value in named.items()}
+    coords |= {"steps": (dims[:2], np.array(axes)), "quantile": list(LEVELS)}
+    p = len(spectrum.eigenvalues)
+    closure = {"covariance": covariance_name(leading(covariance, p), p), "rows": min(rows or spectrum.n, spectrum.n)}
+    return xr.Dataset(curves, coords=coords, attrs={"sampling": shuffle, **closure})
 
 
 def _given(y: ArrayLike | None) -> ArrayLike:

@@ -3,15 +3,17 @@
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from ..lab.progress import Progress, Show
 from ..theory.homogenized_sgd import homogenized_edge
 from ..theory.spectrum import Spectrum
 from ..theory.stability import HEAVY_ROWS, Edge, growth_factor, stability_edge
+from .breaking_rows import EXACT, breaking_rows
 
-EXACT = 3e8  # n p^2 up to which every edge is exact; above it the hybrid
 MANY = 1e9  # rows x p^2 of one application above which only every second power of two is computed
 NAMED = 5  # rows of largest share that are named
+FEW = (1, 2)  # of them that are also left out before all are
 SET_BY = 0.25  # share of the feedback from which these rows are said to set the edge
 
 
@@ -25,11 +27,18 @@ def edge_batches(spectrum: Spectrum, batch: int, wanted: tuple[int, ...]) -> lis
 
 
 def edge_table(
-    spectrum: Spectrum, batches: list[int], *, ridge: float = 0.0, progress: Show = None
+    spectrum: Spectrum,
+    batches: list[int],
+    *,
+    ridge: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    progress: Show = None,
 ) -> tuple[list[dict[str, Any]], dict[int, Edge]]:
     """The edge at each batch size: rows of a table, and the edges themselves.
 
-    Each search starts from the edge of the batch size before it.
+    Each search starts from the edge of the batch size before it. The published theory is that of plain SGD, times
+    1 - momentum.
     """
     exact = spectrum.n * len(spectrum.eigenvalues) ** 2 <= EXACT
     rows = None if exact or spectrum.n <= HEAVY_ROWS else HEAVY_ROWS
@@ -37,12 +46,14 @@ def edge_table(
     start = None
     with Progress(len(batches), "stability edge", show=progress) as bar:
         for batch in batches:
-            start = edges[batch] = stability_edge(spectrum, batch=batch, ridge=ridge, rows=rows, start=start)
+            start = edges[batch] = stability_edge(
+                spectrum, batch=batch, ridge=ridge, momentum=momentum, nesterov=nesterov, rows=rows, start=start
+            )
             table.append(
                 {
                     "batch": batch,
                     "exact": start.step_size,
-                    "homogenized": homogenized_edge(spectrum.eigenvalues, batch=batch),
+                    "homogenized": (1 - momentum) * homogenized_edge(spectrum.eigenvalues, batch=batch),
                     "method": "exact" if rows is None else "hybrid",
                 }
             )
@@ -51,8 +62,16 @@ def edge_table(
 
 
 def describe_edge(
-    spectrum: Spectrum, edge: Edge, batch: int, step_size: float, ridge: float, places: np.ndarray
-) -> dict[str, Any]:
+    spectrum: Spectrum,
+    edge: Edge,
+    batch: int,
+    step_size: float,
+    ridge: float,
+    places: np.ndarray,
+    *,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+) -> tuple[dict[str, Any], xr.Dataset]:
     """The edge at one batch size: which rows set it, what it is without them, and what happens above it.
 
     Args:
@@ -60,34 +79,43 @@ def describe_edge(
       edge: at this batch size.
       batch, step_size, ridge: the setting.
       places: (n,) places of the training rows in the user's table, from 0.
+      momentum, nesterov: of the training.
+    Returns: the numbers, and what `breaking_rows` says of all rows.
     """
+    setting: dict[str, Any] = {"batch": batch, "ridge": ridge, "momentum": momentum, "nesterov": nesterov}
+    counts = [count for count in (*FEW, NAMED) if count <= spectrum.n - max(batch, 2)]
+    few = edge.shares[np.argsort(edge.shares)[-NAMED:]].sum() >= SET_BY and spectrum.n > 2 * NAMED and NAMED in counts
+    heavy = breaking_rows(spectrum, counts=counts if few else [], refresh=False, speed=few, edge=edge, **setting)
     order = np.argsort(edge.shares)[::-1][:NAMED]
-    leverage = spectrum.leverage
-    ceiling = 2 / (spectrum.eigenvalues[0] + ridge)
+    share = float(edge.shares[order].sum())
+    ceiling = 2 * (1 + momentum) / (1 + 2 * momentum * nesterov) / (spectrum.eigenvalues[0] + ridge)
     found: dict[str, Any] = {
         "batch": batch,
         "step_size": edge.step_size,
         "fraction": step_size / edge.step_size,
         "ceiling": float(ceiling),
-        "homogenized": homogenized_edge(spectrum.eigenvalues, batch=batch),
+        "homogenized": (1 - momentum) * homogenized_edge(spectrum.eigenvalues, batch=batch),
         "rows": [
             {
                 "row": int(places[i]) + 1,
                 "share": float(edge.shares[i]),
-                "times_mean_leverage": float(leverage[i] / leverage.mean()),
+                "times_mean_leverage": float(heavy.leverage.values[i]),
             }
             for i in order
         ],
-        "share": float(edge.shares[order].sum()),
+        "share": share,
         "without_them": None,
+        "without": [],
     }
-    if found["share"] >= SET_BY and spectrum.n > 2 * NAMED and batch <= spectrum.n - NAMED:
-        rest = np.setdiff1d(np.arange(spectrum.n), order)
-        smaller = Spectrum.of(spectrum.rows[rest], spectrum.targets[rest])
-        rows = None if spectrum.n * len(spectrum.eigenvalues) ** 2 <= EXACT else HEAVY_ROWS
-        found["without_them"] = stability_edge(smaller, batch=batch, ridge=ridge, rows=rows).step_size
+    if few:
+        columns = (counts, heavy.edge.values[1:], heavy.larger_step.values[1:], heavy.faster.values[1:])
+        found["without"] = [
+            {"rows": count, "step_size": float(smaller), "times": float(ratio), "faster": float(faster)}
+            for count, smaller, ratio, faster in zip(*columns, strict=True)
+        ]
+        found["without_them"] = found["without"][-1]["step_size"]
     if step_size > edge.step_size:
-        growth = growth_factor(spectrum, batch=batch, step_size=step_size, ridge=ridge)
+        growth = growth_factor(spectrum, step_size=step_size, **setting)
         if growth > 1:
             found |= {"growth_factor": growth, "doubling_steps": float(np.log(2) / np.log(growth))}
-    return found
+    return found, heavy.assign_coords(row=places)

@@ -13,9 +13,11 @@ from ..errors import InputError
 from .tables.arrays import read_embeddings
 from .tables.raw_bytes import MAX_BYTES, size
 from .tables.table import Table
+from .tangent import Tangent, tangent_features
 
 SHARE = 0.6  # of the memory that is free, for the feature matrices
 PAIRS = 1000  # of rows, whose median distance is the scale of fourier features
+NOTICED = 0.05  # size from which a note is made of a network's outputs at its start, and of its kernel between outputs
 CONSTANT = 1e-10  # a feature whose standard deviation is below this share of its largest value is constant
 
 
@@ -24,13 +26,15 @@ class Features:
     """Features and targets as the model sees them: linear in F, start 0.
 
     Attributes:
-      F, F_test: (n, p) and (m, p) float64 features; the last column is constant 1.
+      F, F_test: (n, p) and (m, p) float64 features; the last column is constant 1 (0 for `ntk`: a network has its
+        own biases).
       Y, Y_test: (n, K) and (m, K) targets: centred and scaled to unit variance (K = 1), or one-hot.
       target_mean, target_scale: (K,), y = target_mean + target_scale * Y in the target's units; 0 and 1 for classes.
       classes: labels by column of Y, or None in regression.
       names: names of the p features.
       spec: what was asked for, as `relu:300`.
       notes: sentences on what was dropped.
+      tangent: the network behind `ntk` features, for `kernel_drift`; else None.
     """
 
     F: np.ndarray
@@ -43,6 +47,7 @@ class Features:
     names: list[str]
     spec: str
     notes: list[str]
+    tangent: Tangent | None = None
 
 
 def make_features(table: Table, spec: str = "raw", seed: int = 0, *, max_bytes: int | None = None) -> Features:
@@ -52,7 +57,9 @@ def make_features(table: Table, spec: str = "raw", seed: int = 0, *, max_bytes: 
       table: from `read_table`.
       spec: `raw` (the columns standardised); `relu:P` (relu(W x), W ~ N(0, I/d)) or `fourier:P` (cos(w.x + b),
         w ~ N(0, I/s^2), b uniform, s the median distance of 1000 pairs of rows), P features of the standardised
-        columns, centred; `npz:FILE` (embeddings, one row per row of the source, standardised).
+        columns, centred; `npz:FILE` (embeddings, one row per row of the source, standardised); `ntk:FILE.py` (tangent
+        features of the network that `network(inputs, outputs, key)` of this file builds, on the standardised columns,
+        less its outputs at the start; the file is executed).
       seed: draws W, w and b.
       max_bytes: memory for the features of all rows; None for 60 % of what is free.
 
@@ -73,8 +80,14 @@ def make_features(table: Table, spec: str = "raw", seed: int = 0, *, max_bytes: 
         train, test = mapping(train), mapping(test)
         train, test, names, more = _centred(train, test, [f"{kind} {j + 1}" for j in range(count)])
         notes = notes + more
-    one = lambda A: np.concatenate([A, np.ones((len(A), 1))], axis=1)
     Y, Y_test, mean, scale = _targets(table)
+    tangent = None
+    if kind == "ntk":
+        tangent, more = _tangent(train, test, Y, argument, seed, limit)
+        train, test = tangent.F, tangent.F_test
+        names, notes = [f"tangent {j + 1}" for j in range(train.shape[1])], notes + more
+    last = float(tangent is None)
+    one = lambda A: np.concatenate([A, np.full((len(A), 1), last)], axis=1)
     return Features(
         F=one(train),
         F_test=one(test),
@@ -86,6 +99,7 @@ def make_features(table: Table, spec: str = "raw", seed: int = 0, *, max_bytes: 
         names=[*names, "constant"],
         spec=spec.strip(),
         notes=notes,
+        tangent=tangent,
     )
 
 
@@ -99,9 +113,9 @@ def _parsed(spec: str) -> tuple[str, str]:
                 f"--features {spec} does not say how many features", do=f"say a whole number, for example {kind}:300"
             )
         return kind, argument
-    if kind == "npz" and argument:
+    if kind in ("npz", "ntk") and argument:
         return kind, argument
-    known = ("raw", "relu:P", "fourier:P", "npz:FILE")
+    known = ("raw", "relu:P", "fourier:P", "npz:FILE", "ntk:FILE.py")
     guess = nearest(kind, [k.partition(":")[0] for k in known])
     raise InputError(f"--features {spec} is not one of {', '.join(known)}", do=guess or "say one of these")
 
@@ -180,6 +194,34 @@ def _embedded(table: Table, path: str, limit: float) -> tuple[np.ndarray, np.nda
         )
     names = [f"embedding {j + 1}" for j in range(array.shape[1])]
     return _standardised(array[table.train_rows], array[table.test_rows], names)
+
+
+def _tangent(
+    train: np.ndarray, test: np.ndarray, Y: np.ndarray, path: str, seed: int, limit: float
+) -> tuple[Tangent, list[str]]:
+    from .network_files import load_network
+
+    apply, params = load_network(path, train.shape[1], Y.shape[1], seed)
+    tangent = tangent_features(apply, params, train, X_test=test, max_bytes=limit)
+    if tangent.start.shape[1] != Y.shape[1]:
+        raise InputError(
+            f"the network of '{path}' has {tangent.start.shape[1]} outputs and the target needs {Y.shape[1]}",
+            do="give as many outputs as network(inputs, outputs, key) is asked for",
+        )
+    P, rank = tangent.parameters, tangent.F.shape[1]
+    notes = [f"The network has {P} parameters; near its start they act on these rows as {rank} features."]
+    share = float(np.sqrt(np.mean(tangent.start**2) / np.mean(Y**2)))
+    if share > NOTICED:
+        notes.append(
+            f"The network's outputs at the start are {100 * share:.0f} % of the targets (root mean square); the "
+            "forecast is for the network less these outputs: train that, or start antisymmetrically."
+        )
+    if tangent.between_outputs > NOTICED:
+        notes.append(
+            f"All outputs share one kernel here, which leaves out {100 * tangent.between_outputs:.0f} % of the "
+            "network's own (less for wider networks)."
+        )
+    return tangent, notes
 
 
 def _targets(table: Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

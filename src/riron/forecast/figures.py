@@ -12,13 +12,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 
 from ..lab.plots import style
 from .result import Forecast
-from .sentences import sig
+from .sentences import learner, sig
 
 # Colour-blind safe (Okabe & Ito); train and held-out also differ in dash and marker, so that grey prints read alike.
 TRAIN, HELD_OUT, THEORY, ADVISED, QUIET = "#0072b2", "#d55e00", "#777777", "#009e73", "#bbbbbb"
 EXPLODED = 1e3  # times the first loss, where the picture of a divergence ends
 BAND = 1.645  # standard deviations of the band between runs (90 %)
 ERROR_BARS = 2.0  # standard errors of the dots
+LEAST_ERROR = 1e-4  # share of wrong rows below which none is drawn
 
 
 def draw(found: Forecast) -> Figure:
@@ -28,7 +29,10 @@ def draw(found: Forecast) -> Figure:
         FigureCanvasAgg(figure)
         panels: Any = figure.subplots(2, 2)
         training_curve(panels[0, 0], found)
-        stability_edge(panels[0, 1], found)
+        if found.edges is not None:
+            stability_edge(panels[0, 1], found)
+        else:
+            best_steps(panels[0, 1], found)
         if found.classes:
             error_curve(panels[1, 0], found)
         else:
@@ -68,7 +72,11 @@ def training_curve(axes: Axes, found: Forecast) -> None:
     axes.set_xlabel("epoch")
     axes.set_ylabel("loss" + ("" if found.classes else ", in variances of the target"))
     if found.above_edge:
-        note(axes, f"above the edge: the mean doubles\nevery {sig(found.edge['doubling_steps'])} steps", (0.5, 0.04))
+        note(
+            axes,
+            f"above the edge: the mean doubles\nevery {sig((found.edge or {})['doubling_steps'])} steps",
+            (0.5, 0.04),
+        )
     else:
         best = curve.isel(step=int(np.argmin(curve.test_loss.values)))
         axes.axvline(float(best.epoch), color="0.35", lw=0.8, ls=":", zorder=0)
@@ -94,7 +102,8 @@ def training_curve(axes: Axes, found: Forecast) -> None:
 
 def stability_edge(axes: Axes, found: Forecast) -> None:
     """The largest step size over batch sizes, exact and published; the setting, and the settings advised."""
-    axes.set_title("Stability edge")
+    axes.set_title("Stability edge" + (f", momentum {found.training.momentum:g}" if found.training.momentum else ""))
+    assert found.edges is not None
     batch = np.array([e["batch"] for e in found.edges])
     exact, published = (np.array([e[k] for e in found.edges]) for k in ("exact", "homogenized"))
     smallest = min([exact.min(), found.step_size, *(s["step_size"] for s in found.advice)])
@@ -103,25 +112,12 @@ def stability_edge(axes: Axes, found: Forecast) -> None:
     top = 2.2 * max(published.max(), found.step_size, exact.max())
     axes.fill_between(batch, exact, top, color=HELD_OUT, alpha=0.1, lw=0)
     axes.plot(
-        batch,
-        published,
-        "--",
-        color=THEORY,
-        lw=1.4,
-        marker="s",
-        ms=3.5,
-        mfc="white",
+        batch, published, "--", color=THEORY, lw=1.4, marker="s", ms=3.5, mfc="white",
         label="published theory (homogenised SGD)",
-    )
+    )  # fmt: skip
     how = "exact" if all(e["method"] == "exact" for e in found.edges) else "heavy rows exact"
     axes.plot(batch, exact, "-", color="black", lw=1.8, marker="o", ms=3.5, label=f"edge on these rows ({how})")
-    label = "settings advised"
-    for s in found.advice:
-        axes.plot(s["batch"], s["step_size"], "D", color=ADVISED, ms=4.5, mec="white", mew=0.6, label=label)
-        label = "_"
-    axes.plot(
-        found.batch, found.step_size, "*", color=TRAIN, ms=13, mec="white", mew=0.8, label="this forecast", zorder=5
-    )
+    advised(axes, found)
     axes.set_ylim(smallest / 2.5, top)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
     axes.set_xlabel("batch size")
@@ -139,11 +135,41 @@ def stability_edge(axes: Axes, found: Forecast) -> None:
     legend(axes, "lower right")
 
 
+def best_steps(axes: Axes, found: Forecast) -> None:
+    """The step of least forecast held-out loss over batch sizes, for a loss that has no edge; the settings advised."""
+    axes.set_title("Best step size")
+    batch = sorted(found.best_step)
+    axes.plot(batch, [found.best_step[b] for b in batch], "-", color="black", lw=1.8, marker="o", ms=3.5,
+              label="least forecast held-out loss")  # fmt: skip
+    advised(axes, found)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low / 2, 2 * high)
+    readable(axes.yaxis, axes.get_ylim())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:.0f}"))
+    axes.set_xlabel("batch size")
+    axes.set_ylabel("step size")
+    legend(axes, "lower right")
+
+
+def advised(axes: Axes, found: Forecast) -> None:
+    """The settings advised, and the one that is forecast."""
+    label = "settings advised"
+    for s in found.advice:
+        axes.plot(s["batch"], s["step_size"], "D", color=ADVISED, ms=4.5, mec="white", mew=0.6, label=label)
+        label = "_"
+    axes.plot(
+        found.batch, found.step_size, "*", color=TRAIN, ms=13, mec="white", mew=0.8, label="this forecast", zorder=5
+    )
+
+
 def error_curve(axes: Axes, found: Forecast) -> None:
     """Share of held-out rows misclassified, over epochs."""
     axes.set_title("Held-out error")
     curve = shown(found)
-    axes.plot(curve.epoch, curve.test_error, "--", color=HELD_OUT, lw=1.8, label="held-out, forecast")
+    seen = curve.test_error.where(curve.test_error >= LEAST_ERROR)
+    axes.plot(curve.epoch, seen, "--", color=HELD_OUT, lw=1.8, label="held-out, forecast")
     dots(axes, found, "test_error", HELD_OUT, "s", "held-out")
     base = found.about["baseline_error"]
     lowest, highest = float(curve.test_error.min()), float(curve.test_error.max())
@@ -151,7 +177,7 @@ def error_curve(axes: Axes, found: Forecast) -> None:
         axes.axhline(base, color=THEORY, lw=1, ls=":", label="always the commonest class")
     axes.set_xscale("log")
     axes.set_yscale("log")
-    axes.set_ylim(max(lowest, 1e-4) / 1.5, None)
+    axes.set_ylim(max(lowest, LEAST_ERROR) / 1.5, None)
     for axis, limits in ((axes.yaxis, axes.get_ylim()), (axes.xaxis, axes.get_xlim())):
         readable(axis, limits)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
@@ -222,7 +248,7 @@ def more_data(axes: Axes, found: Forecast) -> None:
     axes.set_xlabel("rows to train on")
     if found.classes:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{100 * v:g} %"))
-        axes.set_ylabel("held-out error, well-tuned ridge")
+        axes.set_ylabel(f"held-out error, {learner(found).lower()}")
     else:
         axes.set_ylabel(f"typical held-out error, units of {found.about['target']}")
     legend(axes)
@@ -240,9 +266,14 @@ def shown(found: Forecast):
 def band(curve, name: str):
     """90 % of the runs, widened by the stated error of the closure."""
     mean = curve[name]
-    stated = curve.get(f"{name}_tolerance")
-    half = BAND * curve[f"{name}_sd"] + (0 if stated is None else stated * mean)
-    return np.maximum(mean - half, 0.02 * mean), mean + half
+    stated = curve.get(f"{name}_tolerance", 0) * mean
+    runs = curve.get(f"{name}_quantile")
+    if runs is None:
+        half = BAND * curve[f"{name}_sd"]
+        low, high = mean - half, mean + half
+    else:
+        low, high = runs.sel(quantile=0.05), runs.sel(quantile=0.95)
+    return np.maximum(low - stated, 0.02 * mean), high + stated
 
 
 def dots(axes: Axes, found: Forecast, name: str, colour: str, marker: str, label: str) -> None:

@@ -4,12 +4,21 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .breaking_rows import breaking_sentences
+from .options import SEARCHED
 from .result import Forecast
+from .schedules import Schedule
+
+ROUNDING = 1e-12  # a spread below this share of the loss is none
 
 
 def edge_sentence(found: Forecast) -> str:
     """Where the edge lies, and where the step size lies."""
     edge = found.edge
+    if edge is None:
+        best = found.best_step.get(found.batch)
+        text = f"The {found.training.loss} loss has no stability edge: a step too large makes SGD noisy, not divergent."
+        return text if best is None else f"{text} The step of least forecast held-out loss is {sig(best)}."
     ratio = edge["homogenized"] / edge["step_size"]
     theory = "The published theory (homogenised SGD)"
     text = (
@@ -35,6 +44,7 @@ def edge_sentence(found: Forecast) -> str:
 def rows_sentence(found: Forecast) -> str:
     """Which rows set the edge."""
     edge = found.edge
+    assert edge is not None
     if edge["step_size"] > 0.95 * edge["ceiling"]:
         return "It is set by the curvature (2 / largest eigenvalue), as in gradient descent, and not by single rows."
     if edge["without_them"] is None:
@@ -46,10 +56,8 @@ def rows_sentence(found: Forecast) -> str:
         if r["share"] >= 0.05
     ]
     few = f"row {listed[0]}" if len(listed) == 1 else f"rows {', '.join(listed)}"
-    return (
-        f"Of the feedback that sets it, most goes through {few}. Without the {len(edge['rows'])} rows of largest share "
-        f"the edge would be {sig(edge['without_them'])}. (Rows are counted from 1, the header not counted.)"
-    )
+    said = f"Of the feedback that sets it, most goes through {few}. (Rows are counted from 1, the header not counted.)"
+    return " ".join([said, *breaking_sentences(found.heavy_rows)])
 
 
 def curve_sentence(found: Forecast) -> str:
@@ -112,7 +120,46 @@ def more_data_sentence(found: Forecast) -> str:
     what = "error" if found.classes else f"typical error of {found.about['target']}"
     first = parts[0].replace("it to", f"the {what} from {now} to", 1)
     level = curve.attrs["level"]
-    return f"{first}; {parts[1]}. (Well-tuned ridge, {n} rows now; {level:.0%} intervals hold the luck of these rows.)"
+    model = learner(found)
+    return f"{first}; {parts[1]}. ({model}, {n} rows now; {level:.0%} intervals hold the luck of these rows.)"
+
+
+def learner(found: Forecast) -> str:
+    """What the learning curve is of."""
+    name = found.learning_curve.attrs.get("estimator")
+    if name:
+        return str(name)
+    return "Well-tuned ridge" if "power_law" in found.learning_curve else "Well-tuned logistic regression"
+
+
+def training_sentence(found: Forecast) -> str:
+    """How it is trained, in words."""
+    t = found.training
+    parts = [f"{t.loss} loss", f"batch {t.batch}"]
+    parts.append(
+        f"step size {sig(t.step_size)}" if np.isscalar(t.step_sizes) else f"step sizes up to {sig(t.step_size)}"
+    )
+    if not isinstance(t.schedule, str):
+        parts.append("the best schedule found" if found.options.schedule == SEARCHED else "schedule from a file")
+    elif t.schedule != "constant":
+        parts.append(f"{t.schedule} schedule")
+    if t.warmup:
+        parts.append(f"warm-up of {t.warmup} steps")
+    if t.momentum:
+        parts.append(f"{'Nesterov ' if t.nesterov else ''}momentum {t.momentum:g}")
+    if t.average_from is not None:
+        parts.append(f"iterates averaged from step {t.average_from}")
+    return ", ".join(parts) + f", {t.steps} steps"
+
+
+def schedule_sentence(schedule: Schedule) -> str:
+    """What the best schedule gives beside the named ones."""
+    named = {kind: each["test_loss"] for kind, each in schedule.forecasts.items() if kind != "optimised"}
+    others = ", ".join(f"{kind} {sig(value, 4)}" for kind, value in named.items())
+    own = sig(schedule.forecasts[schedule.kind]["test_loss"], 4)
+    if schedule.kind != "optimised":
+        return f"No schedule was found that beats the best {schedule.kind} one (forecast held-out losses: {others})."
+    return f"The best schedule found has forecast held-out loss {own}; at their best peaks: {others}."
 
 
 def backtest_sentence(found: Forecast) -> str:
@@ -156,7 +203,9 @@ def python_lines(found: Forecast) -> str:
     """The lines that repeat the forecast."""
     options, default = vars(found.options), type(found.options)(data="")
     changed = {k: v for k, v in options.items() if k != "data" and v != getattr(default, k)}
-    changed |= {"batch": found.batch, "step_size": float(f"{found.step_size:.6g}")}
+    changed["batch"] = found.batch
+    if isinstance(found.training.schedule, str):  # others hold the step sizes themselves
+        changed["step_size"] = float(f"{found.step_size:.6g}")
     arguments = ", ".join(f"{k}={v!r}" for k, v in changed.items())
     data = repr(options["data"]) if isinstance(options["data"], str) else "data"
     return (
@@ -188,7 +237,8 @@ def units(found: Forecast, value) -> str:
 
 def loss(at, name: str) -> str:
     """A loss with the spread between runs."""
-    return f"{sig(float(at[name]))} +- {sig(float(at[f'{name}_sd']), 2)}"
+    value, spread = float(at[name]), float(at[f"{name}_sd"])
+    return f"{sig(value)} +- {sig(spread if spread > ROUNDING * value else 0.0, 2)}"
 
 
 def percent(value) -> str:

@@ -27,6 +27,7 @@ from .sentences import (
     rows_sentence,
     sig,
     time_sentence,
+    training_sentence,
     units,
 )
 
@@ -81,12 +82,14 @@ def everything(found: Forecast) -> Iterator[Part]:
     for note in found.notes:
         yield sentence(f"- {note}")
 
-    yield heading("Stability edge: the largest step size that converges")
+    edge = "Stability edge: the largest step size that converges"
+    yield heading(edge if found.edges is not None else "Step size")
     yield sentence(edge_sentence(found))
-    yield sentence(rows_sentence(found))
-    yield edge_table(found)
+    if found.edges is not None:
+        yield sentence(rows_sentence(found))
+        yield edge_table(found)
 
-    yield heading(f"Training curve: batch {found.batch}, step size {sig(found.step_size)}, {found.steps} steps")
+    yield heading(f"Training curve: {training_sentence(found)}")
     yield sentence(curve_sentence(found))
     yield curve_table(found)
 
@@ -109,6 +112,7 @@ def everything(found: Forecast) -> Iterator[Part]:
 
 def edge_table(found: Forecast) -> Table:
     """The edge for some batch sizes."""
+    assert found.edges is not None
     table = plain_table("batch", "edge", "published theory", "ratio")
     wanted = {found.batch, found.edges[0]["batch"], found.edges[-1]["batch"]}
     own = [e for e in found.edges if e["batch"] in wanted or np.log2(e["batch"]) % 2 == 0]
@@ -146,7 +150,8 @@ def curve_table(found: Forecast) -> Table:
 def advice_table(found: Forecast) -> Table:
     """The settings advised, cheapest first."""
     last = "held-out error" if found.classes else "typical error"
-    table = plain_table("batch", "step size", "/ edge", "epochs", "train loss", "held-out loss", last)
+    edges = [] if found.edges is None else ["/ edge"]
+    table = plain_table("batch", "step size", *edges, "epochs", "train loss", "held-out loss", last)
     for s in found.advice[:LISTED]:
         error = "" if s["test_error"] is None else percent(s["test_error"])
         extra = error if found.classes else units(found, s["test_loss"])
@@ -154,7 +159,7 @@ def advice_table(found: Forecast) -> Table:
         table.add_row(
             str(s["batch"]) + mark,
             sig(s["step_size"]),
-            sig(s["fraction_of_edge"], 2),
+            *[sig(s["fraction_of_edge"], 2) for _ in edges],
             sig(s["epochs"], 2),
             sig(s["train_loss"]),
             f"{sig(s['test_loss'])} +- {sig(s['test_loss_stderr'], 2)}",

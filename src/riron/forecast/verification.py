@@ -1,23 +1,24 @@
 """The proof: train from scratch many times and lay the runs on the forecast, which never saw them."""
 
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import xarray as xr
 
 from ..checks import as_positive
-from ..dynamics import sgd
 from ..errors import InputError
 from ..lab.running import simulate
 from ..lab.verdict import Equal, judge, judge_mutations
-from ..problems import from_arrays
-from ..theory.least_squares_forecast import least_squares_sgd
-from ..theory.spectrum import Spectrum
-from .advice import steps_per_epoch
+from ..models.base import Model
+from ..theory.spectrum import Spectrum, check_setting
 from .curves import as_record
 from .options import LEAST_SEEDS
+from .training import Training, number_of_steps, targets
+
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 POINTS = 8
 LOOSEST = 0.1  # a closure that states a larger error is judged at this one
@@ -41,93 +42,113 @@ def verify(
     X_test: np.ndarray,
     y_test: np.ndarray,
     *,
-    batch: int,
-    step_size: float,
-    epochs: float,
-    shuffle: str = "epochs",
-    ridge: float = 0.0,
     seeds: int = 32,
     seed: int = 0,
-    covariance: str = "auto",
-    rows: int | None = None,
+    epochs: float,
     diverges: bool = False,
-    spectrum: Spectrum | None = None,
-    line: xr.Dataset | None = None,
     progress=None,
+    **setting: Any,
 ) -> Verification:
     """Train `seeds` times from scratch and judge whether the mean losses are the forecast ones, at 8 points of the run.
 
     Args:
-      X, y, X_test, y_test: training and held-out rows, as the forecast was given them.
-      batch, step_size, epochs, shuffle, ridge: the setting, as in `riron.forecast.sgd`.
+      X, y, X_test, y_test: training and held-out rows, as the forecast was given them (y one-hot for classes).
       seeds: number of runs, at least 16.
       seed: root of their randomness.
-      covariance, rows: closure of the forecast.
+      epochs: length of a run, passes over the rows.
       diverges: the step size is above the edge, so the claim is that runs diverge, and the loss is not compared.
-      spectrum: of these rows, and line: the forecast at this setting (over `line_record`), if they are at hand.
       progress: True, or a function (done, total, label).
+      **setting: batch and step_size, and what else `riron.forecast.training.Training` has: loss, shuffle, ridge,
+        momentum, nesterov, schedule, warmup, average_from (a step).
 
     Returns: Verification. The report is that of `riron.lab.verdict.judge`, with `mutations` (the verdict on lines that
       are wrong on purpose), `complete` (False if it was interrupted: then only the points reached are judged) and
       `seconds`.
     Raises: InputError for fewer than 16 runs, or a setting out of range.
     """
+    as_positive(setting["step_size"], "step_size")
+    steps = number_of_steps(len(X), setting["batch"], epochs, setting.get("shuffle", "epochs"))
+    training = Training(steps=steps, **setting)
+    y, y_test = targets(y, training.loss), targets(y_test, training.loss)
+    spectrum = Spectrum.of(X, y, X_test, y_test)
+    check_setting(spectrum, batch=training.batch, ridge=training.ridge)
+    line = None if diverges else training.forecast(spectrum, line_record(steps))
+    arrays = (X, y, X_test, y_test)
+    return prove(training, arrays, spectrum, line, seeds=seeds, seed=seed, progress=progress)
+
+
+def prove(
+    training: Training,
+    arrays: Arrays,
+    spectrum: Spectrum,
+    line: xr.Dataset | None,
+    *,
+    seeds: int,
+    seed: int = 0,
+    covariance: str = "auto",
+    rows: int | None = None,
+    model: Model | None = None,
+    progress=None,
+) -> Verification:
+    """`verify`, with the forecast at hand.
+
+    Args:
+      arrays: X, y, X_test, y_test with targets as `training.targets` makes them; spectrum: of them.
+      line: the forecast over `line_record`; None if the step size is above the edge: the claim is that runs diverge.
+      covariance, rows: its closure, for the lines that are wrong on purpose.
+      model: what is trained on `arrays` in place of the linear model (then X are its inputs).
+    """
     if seeds < LEAST_SEEDS:
         raise InputError(f"verify={seeds} runs cannot decide anything", do=f"use at least {LEAST_SEEDS}")
-    as_positive(step_size, "step_size")
-    spectrum = Spectrum.of(X, y, X_test, y_test) if spectrum is None else spectrum
-    steps = number_of_steps(spectrum.n, batch, epochs, shuffle)
-    record = record_points(steps)
-    problem = from_arrays(X, y, X_test=X_test, y_test=y_test, ridge=ridge)
-    dynamics = sgd(step_size=step_size, batch=batch, sampling=shuffle)  # type: ignore[arg-type]
+    record = record_points(training.steps)
     started = time.monotonic()
-    if diverges:
+    if line is None:
         record = xr.concat([xr.zeros_like(record[:1]).assign_coords(step=[0]), record], "step")
-    dots = simulate(problem, dynamics, record=record, seeds=seeds, seed=seed, progress=progress)
+    dots = simulate(
+        training.problem(*arrays, model=model),
+        training.dynamics(),
+        record=record,
+        seeds=seeds,
+        seed=seed,
+        progress=progress,
+    )
     seconds = time.monotonic() - started
     complete = bool(dots.attrs["complete"])
     if not complete:
         reached = np.isfinite(dots.gradient_evaluations).all("seed")
         dots = dots.isel(step=reached.values)
-    if diverges:
-        report, judged = _judge_divergence(dots, steps, shuffle), xr.Dataset(coords={"step": dots.step.values})
+    if line is None:
+        report = _judge_divergence(dots, training.steps, training.shuffle)
+        judged = xr.Dataset(coords={"step": dots.step.values})
     else:
-        prediction = partial(
-            least_squares_sgd,
-            spectrum,
-            batch=batch,
-            step_size=step_size,
-            record=line_record(steps),
-            sampling=shuffle,
-            ridge=ridge,
-            covariance=covariance,
-            rows=rows,
+        wrong = lambda factor: training.scaled(factor).forecast(
+            spectrum, line_record(training.steps), covariance=covariance, rows=rows, errors=False
         )
-        report, judged = _judge(dots, prediction, line, spectrum.n)
+        report, judged = _judge(dots, line, wrong, spectrum.n)
     report |= {
         "complete": complete,
         "seconds": round(seconds, 3),
-        "batch": batch,
-        "step_size": step_size,
-        "steps": steps,
+        "batch": training.batch,
+        "step_size": training.step_size,
+        "steps": training.steps,
     }
     return Verification(report, dots, judged)
 
 
-def _judge(dots: xr.Dataset, prediction: partial, line: xr.Dataset | None, n: int) -> tuple[dict, xr.Dataset]:
-    """Verdict on the line, and on a line with a wrong step size."""
-    line = (prediction() if line is None else line).sel(step=dots.step.values)
+def _judge(dots: xr.Dataset, line: xr.Dataset, forecast: Callable, n: int) -> tuple[dict, xr.Dataset]:
+    """Verdict on the line, and on a line with wrong step sizes, `forecast(factor)`."""
+    line = line.sel(step=dots.step.values)
     stated = {name: line[name].clip(max=LOOSEST) for name in map(str, line) if name.endswith("_tolerance")}
     line = line.assign(stated)
     report = judge(CLAIMS, {n: dots}, {n: line})
-    wrong = partial(_changed, step_size=prediction.keywords["step_size"], prediction=prediction, line=line)
+    wrong = partial(_changed, step_size=1.0, forecast=forecast, line=line)
     report["mutations"] = judge_mutations(CLAIMS, {n: dots}, {n: wrong}, WRONG)
     return report, line
 
 
-def _changed(step_size: float, prediction: partial, line: xr.Dataset) -> xr.Dataset:
-    """The losses at another step size, with the errors that the line states."""
-    other = prediction(step_size=step_size, errors=False).sel(step=line.step.values)
+def _changed(step_size: float, forecast: Callable, line: xr.Dataset) -> xr.Dataset:
+    """The losses at other step sizes (times a factor), with the errors that the line states."""
+    other = forecast(step_size).sel(step=line.step.values)
     return line.assign({name: other[name] for name in ("train_loss", "test_loss")})
 
 
@@ -153,11 +174,6 @@ def _judge_divergence(dots: xr.Dataset, steps: int, shuffle: str) -> dict:
     }
 
 
-def number_of_steps(n: int, batch: int, epochs: float, shuffle: str) -> int:
-    """Steps in so many passes over the rows (at least one)."""
-    return max(1, round(epochs * steps_per_epoch(n, batch, shuffle)))
-
-
 def record_points(steps: int, points: int = POINTS) -> xr.DataArray:
     """Steps at which runs are compared: logarithmic inside the run, its end included."""
     places = np.unique(np.round(np.geomspace(max(1, steps / 64), steps, points)).astype(int))
@@ -170,12 +186,11 @@ def line_record(steps: int) -> xr.DataArray:
     return xr.DataArray(places, {"step": places}, "step")
 
 
-def seconds_of_one_run(X, y, X_test, y_test, *, batch, step_size, steps, shuffle, ridge) -> float:
-    """Seconds that one compiled training run of so many steps takes here, compilation not counted."""
-    problem = from_arrays(X, y, X_test=X_test, y_test=y_test, ridge=ridge)
-    dynamics = sgd(step_size=step_size, batch=batch, sampling=shuffle)
-    timed = min(steps, TIMED_STEPS)
+def seconds_of_one_run(training: Training, arrays: Arrays, model: Model | None = None) -> float:
+    """Seconds that one compiled training run takes here, compilation not counted."""
+    problem, dynamics = training.problem(*arrays, model=model), training.dynamics()
+    timed = min(training.steps, TIMED_STEPS)
     simulate(problem, dynamics, record=[timed], seeds=1)  # compiles
     started = time.perf_counter()
     simulate(problem, dynamics, record=[timed], seeds=1)
-    return (time.perf_counter() - started) * steps / timed
+    return (time.perf_counter() - started) * training.steps / timed

@@ -12,7 +12,9 @@ from ..lab.addressing import address
 from ..lab.files import write_json, write_text
 from ..lab.netcdf import write_datatree
 from ..lab.store import Store
+from .options import SEARCHED
 from .result import Forecast
+from .schedule_files import write_schedule
 from .summary import as_text
 
 KEPT = 64  # pictures kept in the cache folder
@@ -25,10 +27,15 @@ pre { white-space: pre-wrap; background: #f4f4f4; padding: .8rem; line-height: 1
 
 
 def write(found: Forecast, folder: Path) -> None:
-    """Write forecast.json, .nc, cleaning.json, figure.png, .svg and report.html into a folder that is there."""
+    """Write forecast.json, .nc, cleaning.json, figure.png, .svg and report.html into a folder that is there.
+
+    A schedule that was searched is written too, one step size a line: schedule.csv.
+    """
     write_json(folder / "forecast.json", found.to_dict())
     write_json(folder / "cleaning.json", {"cleaning": found.cleaning, "notes": found.notes})
     write_datatree(folder / "forecast.nc", datasets(found))
+    if found.options.schedule == SEARCHED:
+        write_schedule(folder / "schedule.csv", np.asarray(found.training.step_sizes))
     plots.save(found.plot(), folder, metadata=origin(found))
     write_text(folder / "report.html", as_html(found, (folder / "figure.svg").read_text(encoding="utf-8")))
 
@@ -62,21 +69,23 @@ def origin(found: Forecast) -> dict:
 
 def datasets(found: Forecast) -> dict[str, dict[str, xr.Dataset]]:
     """All numbers as labelled arrays: /forecast/curve, /forecast/learning_curve, ..., /verify/dots, /verify/line."""
-    edges = xr.Dataset(
-        {k: ("batch", [e[k] for e in found.edges]) for k in ("exact", "homogenized", "method")},
-        {"batch": [e["batch"] for e in found.edges]},
-    )
     keys = found.advice[0].keys()
     advice = xr.Dataset({k: ("setting", [np.nan if s[k] is None else s[k] for s in found.advice]) for k in keys})
     advice["best"] = advice.best.astype("int8")
     tree = {
         "forecast": {
             "curve": found.curve,
-            "stability_edge": edges,
             "advice": advice,
             "learning_curve": found.learning_curve,
         }
     }
+    if found.edges is not None:
+        tree["forecast"]["stability_edge"] = xr.Dataset(
+            {k: ("batch", [e[k] for e in found.edges]) for k in ("exact", "homogenized", "method")},
+            {"batch": [e["batch"] for e in found.edges]},
+        )
+    if found.heavy_rows is not None:
+        tree["forecast"]["rows"] = found.heavy_rows
     if found.verification is not None:
         tree["verify"] = {"dots": found.verification.dots, "line": found.verification.line}
     return tree

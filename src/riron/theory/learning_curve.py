@@ -5,9 +5,9 @@ are functions of the effective ridge kappa alone. The exact leave-one-out errors
 T, the sample's eigenvalues give df2, and the risk at any n > n0 follows with nothing fitted.
 
 Source: Hastie, Montanari, Rosset & Tibshirani, Surprises in high-dimensional ridgeless least squares interpolation,
-Annals of Statistics 2022, for the risk. That leave-one-out and the sample's own degrees of freedom estimate its parts:
-Patil, Wei, Rinaldo & Tibshirani, Uniform consistency of cross-validation estimators for high-dimensional ridge
-regression, AISTATS 2021.
+Annals of Statistics 2022 (hastie2022surprises), for the risk. That leave-one-out and the sample's own degrees of
+freedom estimate its parts: Patil, Wei, Rinaldo & Tibshirani, Uniform consistency of cross-validation estimators for
+high-dimensional ridge regression, AISTATS 2021.
 """
 
 from typing import NamedTuple
@@ -18,6 +18,7 @@ from ..errors import InputError
 
 CAP, CAP_OF_NUMBERS = 0.3, 0.6  # largest df2/n0 believed: beyond, T hangs on a small 1 - df2/n0 that is badly known
 BLOCK = 4_000_000  # leave-one-out residuals held at once
+SINGULAR = 1e-9  # of I - H, for a row or a group: below, it is fitted whatever its target
 
 
 class RidgePath(NamedTuple):
@@ -25,16 +26,20 @@ class RidgePath(NamedTuple):
 
     Attributes:
       n: number of rows.
+      trained: rows from which a left-out row was forecast, plus one: n, or less where whole groups were left out.
       ridge: (L,) lam of (1/n)|y - b - X theta|^2 + lam |theta|^2, decreasing.
       kappa: (L,) effective ridge.
       df1, df2: (L,) tr S/(S + kappa) and tr (S/(S + kappa))^2 of the population covariance S, without the intercept.
       loss: (L,) leave-one-out loss, mean over the rows, summed over the outputs.
-      loss_sd: (L,) standard deviation of the rows' losses.
+      loss_sd: (L,) sqrt(n) times the standard error of that mean: the standard deviation of the rows' losses, larger
+        where losses within a group are alike.
       top_share: (L,) share of the loss that the 1 % of rows of largest loss carry.
       error: (L,) leave-one-out classification error, or None in regression.
+      error_sd: (L,) sqrt(n) times its standard error, or None in regression.
     """
 
     n: int
+    trained: float
     ridge: np.ndarray
     kappa: np.ndarray
     df1: np.ndarray
@@ -43,6 +48,7 @@ class RidgePath(NamedTuple):
     loss_sd: np.ndarray
     top_share: np.ndarray
     error: np.ndarray | None
+    error_sd: np.ndarray | None
 
     @property
     def best(self) -> int:
@@ -76,15 +82,15 @@ def ridge_path(
 ) -> RidgePath:
     """Exact leave-one-out errors and degrees of freedom of ridge regression along a grid, by one eigendecomposition.
 
-    Costs min(n, p)^2 max(n, p) for the Gram matrix of the smaller side and its rotation, and n p K L for the residuals.
+    Costs min(n, p)^2 max(n, p) for the Gram matrix of the smaller side and its rotation, n p K L for the residuals, and
+    L min(n, p) sum g^2 for groups of g > 1 rows.
 
     Args:
       X: (n, p) features.
       Y: (n, K) targets.
       ridges: (L,) grid, > 0, in units of feature^2; default 33 values from 1e-6 to 1e2 times the mean non-zero
         eigenvalue.
-      groups: (n,) integers; rows that share one are copies of one another and are left out together. Their features
-        must be equal.
+      groups: (n,) integers; rows that share one are left out together (leave-one-group-out).
       kind: "one-hot" (the largest output wins), "sign" (K = 1, targets +-1) or "regression" (no classification error).
 
     Returns:
@@ -93,8 +99,9 @@ def ridge_path(
     Raises:
       InputError: if that leaves no ridge.
 
-    Source: Allen 1974 for the leave-one-out residual (y - f)_i / (1 - H_ii); its form for a group of copies is
-      Sherman-Morrison on (I - H_gg)^-1.
+    Source: Allen, The relationship between variable selection and data augmentation and a method for prediction,
+      Technometrics 1974, for the leave-one-out residual (y - f)_i / (1 - H_ii); for a group it is the block
+      (I - H_gg)^-1 (y - f)_g.
     """
     n = len(X)
     X, mean = X - X.mean(axis=0), Y.mean(axis=0)
@@ -109,32 +116,32 @@ def ridge_path(
         kappa = lam / u
         df2 = df1 - kappa * q * u**2 / (u - lam * q / m)
     leverage = 1 / n + (Z**2) @ (shrunk.T / m)  # (n, L)
-    copies, of = _copies(groups, n)
-    left = 1 - copies[:, None] * leverage
-    keep = np.flatnonzero((u >= 1e-4) & np.isfinite(df2) & (df2 >= 0) & (left.min(axis=0) > 1e-9))
-
-    if not len(keep):
-        raise InputError("at every ridge given, ridge regression interpolates the rows", do="give larger ridges")
+    of, blocks = _blocks(groups, n)
+    left = 1 - leverage
+    keep = np.flatnonzero((u >= 1e-4) & np.isfinite(df2) & (df2 >= 0) & (left.min(axis=0) > SINGULAR))
 
     moments = Z.T @ (Y - mean) / m
-    loss, sd, top, error = (np.empty(len(keep)) for _ in range(4))
+    loss, sd, top, error, error_sd = (np.empty(len(keep)) for _ in range(5))
     width = max(1, BLOCK // max(Y.size, 1))
     for start in range(0, len(keep), width):
         block = keep[start : start + width]
         coefficients = shrunk[block].T[:, :, None] * moments[:, None, :]  # (r, block, K)
         fitted = (Z @ coefficients.reshape(len(h), -1)).reshape(n, len(block), -1)
         residual = (Y - mean)[:, None, :] - fitted
-        lever, rest = leverage[:, block, None], left[:, block, None]
-        if of is None:
-            residual /= rest
-        else:
-            residual += lever / rest * _sum_by(of, residual)[of]
+        _leave_out(residual, left[:, block], Z, shrunk[block] / m, blocks)
         out = slice(start, start + len(block))
         losses = (residual**2).sum(axis=2) / 2
-        loss[out], sd[out], top[out] = losses.mean(axis=0), losses.std(axis=0), _top_share(losses)
-        error[out] = _error(Y, residual, kind)
+        loss[out], sd[out], top[out] = losses.mean(axis=0), _spread(losses, of), _top_share(losses)
+        if kind != "regression":
+            wrong = _wrong(Y, residual, kind)
+            error[out], error_sd[out] = wrong.mean(axis=0), _spread(wrong, of)
+    sound = np.isfinite(loss)
+    if not np.any(sound):
+        raise InputError("at every ridge given, ridge regression interpolates the rows", do="give larger ridges")
+    keep, (loss, sd, top, error, error_sd) = keep[sound], (values[sound] for values in (loss, sd, top, error, error_sd))
     return RidgePath(
         n,
+        n + 1 - (np.bincount(of).astype(float) ** 2).sum() / n,
         lam[keep] * m / n,
         kappa[keep],
         df1[keep],
@@ -142,15 +149,16 @@ def ridge_path(
         loss,
         sd,
         top,
-        None if kind == "regression" else error,
+        *((None, None) if kind == "regression" else (error, error_sd)),
     )
 
 
 def collapse(path: RidgePath, sizes: np.ndarray, *, cap: float | None = None) -> Collapse:
     """Forecast the loss of tuned ridge at larger samples: min over kappa of T(kappa) / (1 - df2(kappa)/n).
 
-    T(kappa) = loo(kappa) (1 - df2(kappa)/n0). The free intercept is one more degree of freedom. At n0 this is the
-    measured leave-one-out loss; the forecast never exceeds the best of those, also where its kappa lies beyond the cap.
+    T(kappa) = loo(kappa) (1 - df2(kappa)/n0), where n0 is less if groups were left out whole. The free intercept is one
+    more degree of freedom. At n0 this is the measured leave-one-out loss; the forecast never exceeds the best of those,
+    also where its kappa lies beyond the cap.
 
     Args:
       path: of the n0 rows at hand.
@@ -166,7 +174,7 @@ def collapse(path: RidgePath, sizes: np.ndarray, *, cap: float | None = None) ->
     believed = np.flatnonzero(path.df2 / path.n <= cap)
     believed = believed if len(believed) else np.array([0])  # all too small: the largest is the least bad
     df2 = path.df2[believed] + 1
-    bare = path.loss[believed] * (1 - df2 / path.n)
+    bare = path.loss[believed] * (1 - df2 / path.trained)
     risk = bare / (1 - df2 / sizes[:, None])
     index = believed[np.argmin(risk, axis=1)]
     loss = np.minimum(risk.min(axis=1), path.loss[path.best])
@@ -185,19 +193,43 @@ def _principal(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return h, V * np.sqrt((n - 1) * h) if dual else X @ V
 
 
-def _copies(groups: np.ndarray | None, n: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """How many copies of each row there are, itself included, and its group's number; no number if all rows differ."""
+def _blocks(groups: np.ndarray | None, n: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Each row's group, counted from 0; and the rows of groups larger than one, (groups, g) for each size g."""
     if groups is None:
-        return np.ones(n), None
-    _, of, count = np.unique(groups, return_inverse=True, return_counts=True)
-    return count[of].astype(float), of if len(count) < n else None
+        return np.arange(n), []
+    of, count = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    order = np.argsort(of, kind="stable")
+    starts = np.cumsum(count) - count
+    larger = [g for g in np.unique(count) if g > 1]
+    return of, [order[starts[count == g][:, None] + np.arange(g)] for g in larger]
 
 
-def _sum_by(of: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Sums of `values` over the rows of each group."""
-    sums = np.zeros((of.max() + 1, *values.shape[1:]))
-    np.add.at(sums, of, values)
-    return sums
+def _leave_out(residual: np.ndarray, left: np.ndarray, Z: np.ndarray, weights: np.ndarray, blocks: list) -> None:
+    """Turn residuals (n, L, K) into those of rows left out, in place; NaN at ridges where a group determines its fit.
+
+    A row alone: r_i / (1 - H_ii), `left` (n, L). A group: (I - H_gg)^-1 r_g, H = 1/n + Z diag(weights) Z^T.
+    """
+    own = [residual[rows] for rows in blocks]
+    residual /= left[:, :, None]
+    for rows, before in zip(blocks, own, strict=True):
+        at, unit = Z[rows], np.eye(rows.shape[1]) - 1 / len(Z)
+        for L, weight in enumerate(weights):
+            try:
+                residual[rows, L] = np.linalg.solve(unit - (at * weight) @ at.swapaxes(1, 2), before[:, :, L])
+            except np.linalg.LinAlgError:
+                residual[:, L] = np.nan
+            if np.abs(residual[rows, L]).max() * SINGULAR > np.abs(before[:, :, L]).max():
+                residual[:, L] = np.nan
+
+
+def _spread(losses: np.ndarray, of: np.ndarray) -> np.ndarray:
+    """sqrt(n) times the standard error of the mean of each column, groups of rows being independent."""
+    off = losses - losses.mean(axis=0)
+    if of.max() + 1 < len(off):
+        sums = np.zeros((of.max() + 1, off.shape[1]))
+        np.add.at(sums, of, off)
+        off = sums
+    return np.sqrt((off**2).sum(axis=0) / len(losses))
 
 
 def _top_share(losses: np.ndarray) -> np.ndarray:
@@ -207,11 +239,9 @@ def _top_share(losses: np.ndarray) -> np.ndarray:
     return top / np.maximum(losses.sum(axis=0), np.finfo(float).tiny)
 
 
-def _error(Y: np.ndarray, residual: np.ndarray, kind: str) -> np.ndarray | float:
-    """Share of rows whose left-out prediction Y - residual names the wrong class, one for each ridge."""
-    if kind == "regression":
-        return np.nan
+def _wrong(Y: np.ndarray, residual: np.ndarray, kind: str) -> np.ndarray:
+    """(n, L): 1 where the left-out prediction Y - residual names the wrong class."""
     prediction = Y[:, None, :] - residual
     if kind == "sign":
-        return (np.sign(prediction[:, :, 0]) != Y).mean(axis=0)
-    return (prediction.argmax(axis=2) != Y.argmax(axis=1)[:, None]).mean(axis=0)
+        return (np.sign(prediction[:, :, 0]) != Y) * 1.0
+    return (prediction.argmax(axis=2) != Y.argmax(axis=1)[:, None]) * 1.0

@@ -11,9 +11,11 @@ from numpy.typing import ArrayLike
 
 from ..checks import as_positive
 from ..errors import InputError
-from . import sgd_moments, shuffled_sgd
-from .fluctuations import observe
-from .problem_arrays import Setting, prepare
+from . import linear_moments, sgd_moments, shuffled_linear, shuffled_sgd
+from .fluctuations import LEVELS, observe
+from .linear_moments import Method
+from .linear_optimiser import optimiser_of
+from .problem_arrays import DRAWS, Setting, prepare
 from .spectrum import Spectrum, check_setting
 from .step_sizes import StepSizes
 
@@ -33,6 +35,9 @@ def least_squares_sgd(
     record: xr.DataArray,
     sampling: str = "epochs",
     ridge: float = 0.0,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    average_from: int | None = None,
     covariance: str = "auto",
     rows: int | None = None,
     rtol: float = 3e-4,
@@ -41,7 +46,8 @@ def least_squares_sgd(
 ) -> xr.Dataset:
     """Expected losses of SGD on least squares, started at 0, with their spread between runs.
 
-    Memory: n p for the rows, about 12 p^2 for the covariance, and for shuffled epochs 80 n K more (rows in place of n).
+    Memory: n p for the rows, about 12 p^2 for the covariance (3 times that with momentum), and for shuffled epochs
+    80 n K more (rows in place of n).
 
     Args:
       spectrum: the data, see `Spectrum.of`.
@@ -51,13 +57,19 @@ def least_squares_sgd(
       sampling: "epochs" (shuffled, left-over rows dropped: the cavity closure), "with-replacement" (exact second
         moments) or "without-replacement" (a fresh batch of distinct rows each step).
       ridge: penalty ridge/2 |theta|^2, trained against, not part of the losses.
+      momentum: m in [0, 1) of v <- m v + g, theta <- theta - step_size v (PyTorch's convention).
+      nesterov: step along g + m v in place of v.
+      average_from: step T0 from which the losses are those of the average of the iterates T0 to t; before it, of the
+        iterate.
       covariance: "full", "diagonal", "block:K" (full on the K leading directions), or "auto": full up to 2 000.
       rows: how many training rows stand for all of them in the noise (a weighted sample with control variates).
       rtol: largest relative difference of prediction and correction accepted in one interval of the integrator.
       errors: add *_stderr and *_tolerance, for about as much work again.
       seed: of the sample of rows.
     Returns: Dataset on the record's axis: train_loss, test_loss (squared error / 2, summed over outputs), *_sd between
-      runs, *_stderr (numerical error of the solver), *_tolerance (relative error of the closure), test_error if K >= 2.
+      runs and *_quantile (dim `quantile`; trusted up to half of the stability edge, see `fluctuations`), *_stderr
+      (numerical error of the solver), *_tolerance (relative error of the closure for shuffled epochs), test_error if
+      K >= 2; attrs sampling, covariance (the closure used) and rows.
     Raises: InputError for values out of range.
     Source: exact second moments of SGD through the leverages of the rows; for epochs a leave-one-out closure. Both
       checked against simulation in docs/forecast-errors.md.
@@ -74,33 +86,45 @@ def least_squares_sgd(
         or np.any(np.diff(steps) < 0)
     ):
         raise InputError("record must hold whole steps >= 0 in increasing order")
+    optimiser = optimiser_of(momentum, nesterov)
+    if average_from is not None and (int(average_from) != average_from or average_from < 0):
+        raise InputError(f"average_from={average_from} must be a whole step >= 0")
     p = len(spectrum.eigenvalues)
     k = leading(covariance, p)
-    dtype = jnp.float32 if min(rows or spectrum.n, spectrum.n) * k * k > LARGE else jnp.float64
+    dtype = precision(spectrum, k, rows)
     with jax.enable_x64(True):
         data = prepare(spectrum, k=k, dtype=dtype, rows=rows, seed=seed)
-        noise = 1 / batch
-        if sampling == "without-replacement":
-            noise *= (spectrum.n - batch) / max(spectrum.n - 1, 1)
-        setting = Setting(StepSizes.of(step_size, int(steps[-1])), jnp.asarray(noise, dtype), jnp.asarray(ridge, dtype))
+        noise = jnp.asarray(noise_factor(sampling, batch, spectrum.n), dtype)
+        setting = Setting(StepSizes.of(step_size, int(steps[-1])), noise, jnp.asarray(ridge, dtype))
         epoch = max(int(spectrum.n // batch), 1) if sampling == "epochs" else None
-        stops, ends = stops_of(steps, epoch)
-        arrays = (data, setting, jnp.asarray(epoch or 0, jnp.int64), jnp.asarray(stops), jnp.asarray(ends))
+        stops, ends = stops_of(steps, epoch, average_from)
+        begin = None if average_from is None else jnp.asarray(average_from, jnp.int64)
+        method = None if optimiser.size == 1 and begin is None else Method(optimiser, begin)
+        arrays = (method, setting, jnp.asarray(epoch or 0, jnp.int64), jnp.asarray(stops), jnp.asarray(ends))
         at = np.searchsorted(stops, steps)
 
-        def solve(tolerance: float, second_order: float = 1.0) -> dict[str, np.ndarray]:
-            seen = _solve(*arrays, jnp.asarray(tolerance), jnp.asarray(second_order, dtype), epoch is not None)
+        def solve(tolerance: float, second_order: float = 1.0, draws: int = DRAWS) -> dict[str, np.ndarray]:
+            accuracy = (jnp.asarray(tolerance), jnp.asarray(second_order, dtype))
+            seen = _solve(data._replace(draws=draws), *arrays, *accuracy, epoch is not None)
             return {name: np.asarray(value, float)[at] for name, value in seen._asdict().items()}
 
         variables = solve(as_positive(rtol, "rtol"))
         if errors:
-            coarse = solve(COARSE * rtol)
-            with np.errstate(invalid="ignore"):  # a diverged loss is infinite in both, and so is its error
-                variables |= {f"{name}_stderr": np.abs(coarse[name] - variables[name]) / GAIN for name in LOSSES}
+            others = [solve(COARSE * rtol, draws=0)]
             if epoch is not None:
-                first = solve(COARSE * rtol, second_order=0.0)
-                variables |= closure_tolerance(coarse, first)
-    return _describe(variables, spectrum, record, {"sampling": sampling, "covariance": covariance})
+                others.append(solve(COARSE * rtol, second_order=0.0, draws=0))
+            variables |= stated_errors(variables, *others)
+    attrs = {"sampling": sampling, "covariance": covariance_name(k, p), "rows": min(rows or spectrum.n, spectrum.n)}
+    return _describe(variables, spectrum, record, attrs)
+
+
+def stated_errors(
+    variables: Mapping[str, np.ndarray], coarse: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """*_stderr from a solution COARSE times coarser; *_tolerance from one as coarse of the closure of first order."""
+    with np.errstate(invalid="ignore"):  # a diverged loss is infinite in both, and so is its error
+        numerical = {f"{name}_stderr": np.abs(coarse[name] - variables[name]) / GAIN for name in LOSSES}
+    return numerical | (closure_tolerance(coarse, first) if first is not None else {})
 
 
 def closure_tolerance(second: Mapping[str, np.ndarray], first: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -118,6 +142,16 @@ def closure_tolerance(second: Mapping[str, np.ndarray], first: Mapping[str, np.n
     return {f"{name}_tolerance": stated(name) for name in LOSSES}
 
 
+def noise_factor(sampling: str, batch: float, n: int) -> float:
+    """Variance of the mean of a batch over that of one row."""
+    return 1 / batch * ((n - batch) / max(n - 1, 1) if sampling == "without-replacement" else 1)
+
+
+def precision(spectrum: Spectrum, k: int, rows: int | None) -> np.dtype:
+    """Of the matrices: single where they are LARGE."""
+    return np.dtype(np.float32 if min(rows or spectrum.n, spectrum.n) * k * k > LARGE else np.float64)
+
+
 def leading(covariance: str, p: int) -> int:
     """How many directions keep their full covariance."""
     if covariance == "auto":
@@ -131,21 +165,33 @@ def leading(covariance: str, p: int) -> int:
     raise InputError(f"covariance={covariance!r} is unknown", do="use auto, full, diagonal or block:K")
 
 
-def stops_of(steps: np.ndarray, epoch: int | None) -> tuple[np.ndarray, np.ndarray]:
-    """Where the march stops: the record, and the end of each epoch before the last record (there an epoch restarts).
+def covariance_name(k: int, p: int) -> str:
+    """What `leading` was asked for, "auto" resolved."""
+    return "full" if k == p else f"block:{k}" if k else "diagonal"
+
+
+def stops_of(steps: np.ndarray, epoch: int | None, average_from: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Where the march stops: the record, where averaging begins, and the end of each epoch before the last record
+    (there an epoch restarts).
 
     The last stop is repeated up to a multiple of 16, so that runs of similar length share a compilation.
     """
     ends = np.arange(epoch, steps[-1] + 1, epoch) if epoch else np.empty(0, np.int64)
     stops = np.union1d(steps, ends).astype(np.int64)
+    if average_from is not None and average_from < steps[-1]:
+        stops = np.union1d(stops, [int(average_from)])
     padding = -len(stops) % 16
     restarts = np.append(np.isin(stops, ends), np.zeros(padding, bool))
     return np.append(stops, np.full(padding, stops[-1])), restarts
 
 
 @partial(jax.jit, static_argnames="shuffled")
-def _solve(data, setting, epoch, stops, ends, rtol, second_order, shuffled: bool):
+def _solve(data, method: Method | None, setting, epoch, stops, ends, rtol, second_order, shuffled: bool):
     measure = partial(observe, data)
+    if method is not None:
+        if shuffled:
+            return shuffled_linear.run(data, setting, method, epoch, stops, ends, measure, rtol, second_order)
+        return linear_moments.run(data, setting, method, stops, measure, rtol)
     if shuffled:
         return shuffled_sgd.run(data, setting, epoch, stops, ends, measure, rtol, second_order)
     return sgd_moments.run(data, setting, stops, measure, rtol)
@@ -154,8 +200,9 @@ def _solve(data, setting, epoch, stops, ends, rtol, second_order, shuffled: bool
 def _describe(variables: Mapping[str, np.ndarray], spectrum: Spectrum, record: xr.DataArray, attrs: dict) -> xr.Dataset:
     held_out = spectrum.test_rows is not None
     keep = {
-        name: (record.dims, value)
+        name: ((*record.dims, "quantile")[: value.ndim], value)
         for name, value in variables.items()
         if (held_out or not name.startswith("test")) and (name != "test_error" or spectrum.outputs > 1)
     }
-    return xr.Dataset(keep, coords=dict(record.coords) or {record.dims[0]: record.values}, attrs=attrs)
+    coords = dict(record.coords) or {record.dims[0]: record.values}
+    return xr.Dataset(keep, coords=coords | {"quantile": list(LEVELS)}, attrs=attrs)

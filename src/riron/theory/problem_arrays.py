@@ -13,12 +13,15 @@ from .marching import powers
 from .spectrum import Spectrum
 from .step_sizes import StepSizes
 
+DRAWS = 64
+
 
 class Arrays(NamedTuple):
     """A `Spectrum` with the rows that the recursion visits, weighted to stand for all of them.
 
     h (p,), rows (s, p), targets (s, K), weights (s,) with sum_s weights_s x_s ~ (1/n) sum_i x_i, correlation (p, K),
-    power: mean |y|^2, test_rows (n_t, p), test_targets (n_t, K), test_curvature (p, p) of the held-out rows.
+    power: mean |y|^2, test_rows (n_t, p), test_targets (n_t, K), test_curvature (p, p) of the held-out rows; draws: how
+    many times the parameters are drawn for the error rate of three or more classes (0 where it is not wanted).
     """
 
     h: jax.Array
@@ -31,6 +34,7 @@ class Arrays(NamedTuple):
     test_targets: jax.Array
     test_curvature: Block
     n: jax.Array
+    draws: jax.Array | int = DRAWS
 
     def curvature(self, k: int) -> Block:
         return Block(jnp.diag(self.h[:k]), self.h[k:])
@@ -86,7 +90,7 @@ def prepare(spectrum: Spectrum, *, k: int, dtype, rows: int | None = None, seed:
     test = put(test_rows)
     return Arrays(
         h=put(spectrum.eigenvalues),
-        rows=put(spectrum.rows[chosen]),
+        rows=put(spectrum.rows[chosen] if len(chosen) < spectrum.n else spectrum.rows),
         targets=put(spectrum.targets[chosen]),
         weights=put(weights),
         correlation=put(spectrum.correlation),

@@ -111,7 +111,7 @@ def propagate(data: Arrays, memory: Memory, setting: Setting, time, d, at: Epoch
 
 def run(data: Arrays, setting: Setting, steps_per_epoch, stops, epoch_ends, measure, rtol, second_order):
     """What `measure(mean, covariance)` gives at each stop; `epoch_ends` marks the stops where a new epoch begins."""
-    memory = memory_of(data, setting.over(jnp.zeros((), jnp.int64), stops[-1], data.h.dtype)[0], steps_per_epoch)
+    memory = memory_of(data, setting.steps.largest().astype(data.h.dtype), steps_per_epoch)
 
     def distance(predicted: Epoch, corrected: Epoch, there: Averages):
         change = corrected.covariance.map(jnp.subtract, predicted.covariance)

@@ -43,19 +43,27 @@ class Memory(NamedTuple):
 
     def spread(self, data: Arrays, given: jax.Array, mean: jax.Array, k: int) -> Block:
         """sum_i (D_i - mean D)(D_i - mean D)^T over all n rows and all outputs."""
+        return self._centred(data, given, given, mean, mean, k)
+
+    def joint_spread(self, data: Arrays, given: jax.Array, other: jax.Array, k: int) -> Block:
+        """The same of two contributions, the first in the first index."""
+        return self._centred(data, given, other, self.mean(data, given), self.mean(data, other), k)
+
+    def _centred(self, data: Arrays, given, other, mean, other_mean, k: int) -> Block:
         rows, weights = data.rows.astype(given.dtype), data.weights.astype(given.dtype)
         leading, tail = self.basis[:k], self.basis[k:]
 
         def add(total, one_output):
-            contributions = rows[:, :k] * (one_output @ leading.T)
-            return total + (weights[:, None] * contributions).T @ contributions, None
+            left, right = (rows[:, :k] * (each @ leading.T) for each in one_output)
+            return total + (weights[:, None] * left).T @ right, None
 
-        full, _ = jax.lax.scan(add, jnp.zeros((k, k), given.dtype), jnp.moveaxis(given, 2, 0))
-        # The square of g, summed over outputs, is as smooth as g: it is interpolated itself.
-        squared = weights[:, None] * jnp.sum(given**2, axis=2)
+        outputs = (jnp.moveaxis(given, 2, 0), jnp.moveaxis(other, 2, 0))
+        full, _ = jax.lax.scan(add, jnp.zeros((k, k), given.dtype), outputs)
+        # The product of two g, summed over outputs, is as smooth as g: it is interpolated itself.
+        squared = weights[:, None] * jnp.sum(given * other, axis=2)
         diagonal = jnp.sum(tail * ((rows[:, k:] ** 2).T @ squared), axis=1)
         scatter = Block(full, diagonal).map(lambda x: x.astype(data.h.dtype))
-        return scatter.map(lambda a, b: data.n * (a - b), block.gram(mean.T, k))
+        return scatter.map(lambda a, b: data.n * (a - b), block.gram(mean.T, k, other=other_mean.T))
 
 
 def memory_of(data: Arrays, step_size: jax.Array, steps_per_epoch: jax.Array) -> Memory:

@@ -21,6 +21,7 @@ class StepSizes(NamedTuple):
     sums: jax.Array | None = None
     squares: jax.Array | None = None
     steady: jax.Array | None = None
+    peak: jax.Array | None = None
 
     @classmethod
     def of(cls, step_size: ArrayLike | Callable[[int], float], steps: int) -> "StepSizes":
@@ -36,7 +37,7 @@ class StepSizes(NamedTuple):
         if table.min() < 0 or table.max() == 0:
             raise InputError("step_size must hold numbers >= 0, not all 0")
         sums, squares = (np.concatenate([[0.0], np.cumsum(table**k)]) for k in (1, 2))
-        return cls(None, jnp.asarray(sums), jnp.asarray(squares), jnp.asarray(_steady(table)))
+        return cls(None, jnp.asarray(sums), jnp.asarray(squares), jnp.asarray(_steady(table)), jnp.asarray(table.max()))
 
     def over(self, time: jax.Array, d: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Mean and mean square of the step size over the d steps from `time`."""
@@ -46,6 +47,13 @@ class StepSizes(NamedTuple):
         assert self.squares is not None
         first, second = ((s[time + d] - s[time]) / d for s in (self.sums, self.squares))
         return first, second
+
+    def largest(self) -> jax.Array:
+        """The largest step size of the run."""
+        if self.constant is not None:
+            return self.constant
+        assert self.peak is not None
+        return self.peak
 
     def limit(self, time: jax.Array) -> jax.Array:
         """Longest interval from `time` over which the step size is steady."""

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from ...checks import nearest
 from ...errors import InputError
 from .arrays import frame_of_arrays, read_npz, read_parquet
 from .cleaning import clean
@@ -44,6 +45,7 @@ def read_table(
     decimal: Decimal | None = None,
     header: bool = True,
     impute: bool = False,
+    groups: str | None = None,
     max_bytes: int = MAX_BYTES,
 ) -> Table:
     """Reads a table and makes it ready for a forecast; says what was assumed, and refuses what it cannot use.
@@ -60,6 +62,8 @@ def read_table(
       decimal: `.` or `,`, where numbers in text leave it open.
       header: whether the first line of a text table names the columns; else they are called 1, 2, ...
       impute: fill in missing and infinite values (median of the training rows), leave out rows without a target.
+      groups: a column whose equal values bind rows together (one patient, one site): they are held out together, and
+        the column is no feature. Rows without a value are groups of their own.
       max_bytes: the most that a file may hold, or unpack to.
 
     Returns: the table, not yet standardised. Encoders are fitted on the training rows only.
@@ -83,6 +87,7 @@ def read_table(
         raw = _joined(raw, held)
     own = len(raw.frame) - (0 if held is None else len(held.frame))
     raw = replace(raw, frame=raw.frame.reset_index(drop=True))
+    raw, bound = _without_groups(raw, groups)
     columns = Columns(own, decimal=raw.decimal, separator=raw.separator)
     labels = clean(
         raw.frame,
@@ -94,11 +99,39 @@ def read_table(
     )
     columns.notes[:0] = raw.notes
     fraction = test if held is None else None
-    return _finished(labels, columns, raw, task=task, fraction=fraction, seed=seed, impute=impute)
+    return _finished(labels, columns, raw, bound, task=task, fraction=fraction, seed=seed, impute=impute)
+
+
+def _without_groups(raw: _Raw, groups: str | None) -> tuple[_Raw, np.ndarray | None]:
+    """The frame without the column of groups, and (rows,) the group of each row."""
+    if groups is None:
+        return raw, None
+    names = [str(c).strip() for c in raw.frame.columns]
+    if groups not in names or groups == raw.target:
+        why = "is the target" if groups == raw.target else "is not in the table"
+        raise InputError(f"the column of groups '{groups}' {why}", do=nearest(groups, names) or "name another one")
+    column = raw.frame.iloc[:, names.index(groups)]
+    codes = pd.factorize(column)[0]
+    alone = codes < 0
+    codes[alone] = codes.max() + 1 + np.arange(alone.sum())
+    count = len(np.unique(codes))
+    if count < 4:
+        raise InputError(f"column '{groups}' has {count} groups", do="name one with at least 4, or leave --groups out")
+    frame = raw.frame.drop(columns=raw.frame.columns[names.index(groups)])
+    note = f"Rows of one of the {count} groups of column '{groups}' are held out together; the column is no feature."
+    return replace(raw, frame=frame, notes=[*raw.notes, note]), codes
 
 
 def _finished(
-    labels: Any, columns: Columns, raw: _Raw, *, task: Task | None, fraction: float | None, seed: int, impute: bool
+    labels: Any,
+    columns: Columns,
+    raw: _Raw,
+    groups: np.ndarray | None,
+    *,
+    task: Task | None,
+    fraction: float | None,
+    seed: int,
+    impute: bool,
 ) -> Table:
     """The split, the encoders, and the sentences on both."""
     target, rows, own = str(labels.name), labels.index.to_numpy(), columns.own_rows
@@ -128,8 +161,9 @@ def _finished(
         if not len(test):
             raise InputError("the file of held-out rows has no usable row", do="pass one with targets")
     else:
-        train, test = split(codes, len(rows), fraction, seed)
+        train, test = split(codes, len(rows), fraction, seed, None if groups is None else groups[rows])
         how = "in proportion to the classes" if codes is not None else "at random"
+        how += "" if groups is None else " by whole groups"
         columns.notes.append(f"{len(test)} of {len(rows)} rows are held out, drawn {how} by seed {seed}.")
     y = (labels.to_numpy(np.float64) if codes is None else codes)[train]
     y_test = (labels.to_numpy(np.float64) if codes is None else codes)[test]
@@ -161,6 +195,7 @@ def _finished(
         test_rows=rows[test],
         total_rows=len(raw.frame),
         duplicate_rows=repeated,
+        groups=None if groups is None else groups[rows[train]],
         cleaning=columns.cleaning,
         notes=columns.notes,
     )

@@ -1,5 +1,6 @@
 """A table ready for a forecast: numbers, a target, and rows held out; and a record of how it came to be so."""
 
+import warnings
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +29,7 @@ class Table:
       notes: sentences on everything that was assumed.
       train_rows, test_rows: the rows' places in the source, from 0 (a file of held-out rows follows the table's own).
       total_rows: rows of the source, those left out included.
+      groups: (n,) number of the group of each training row, or None.
       duplicate_rows: rows that repeat an earlier one, target included.
     """
 
@@ -44,6 +46,7 @@ class Table:
     test_rows: np.ndarray
     total_rows: int
     duplicate_rows: int = 0
+    groups: np.ndarray | None = None
     cleaning: list[Record] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -110,8 +113,10 @@ def check_classes(codes: np.ndarray, classes: list, target: str, rows: pd.Index)
         )
 
 
-def split(codes: np.ndarray | None, rows: int, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Places of the training and the held-out rows, in order; classes are held out in proportion."""
+def split(
+    codes: np.ndarray | None, rows: int, fraction: float, seed: int, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the training and the held-out rows, in order; classes are held out in proportion, groups whole."""
     from sklearn.model_selection import train_test_split
 
     if not 0 < fraction < 1:
@@ -131,5 +136,28 @@ def split(codes: np.ndarray | None, rows: int, fraction: float, seed: int) -> tu
             f"--test {fraction:g} holds {held} of {rows} rows out and leaves {rows - held}",
             do=f"leave at least {least}: a smaller --test, or more rows",
         )
+    if groups is not None:
+        return _split_by_groups(codes, groups, held / rows, least, seed)
     train, test = train_test_split(np.arange(rows), test_size=held, random_state=seed, stratify=codes)
     return np.sort(train), np.sort(test)
+
+
+def _split_by_groups(
+    codes: np.ndarray | None, groups: np.ndarray, share: float, least: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Whole groups held out, about `share` of the rows: the fold of that size that is nearest to it."""
+    from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
+
+    folds = min(max(2, round(1 / share)), len(np.unique(groups)))
+    cut = (GroupKFold if codes is None else StratifiedGroupKFold)(folds, shuffle=True, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a class of few rows: what matters of it is checked below
+        cuts = list(cut.split(np.empty((len(groups), 0)), codes, groups))
+    train, test = min(cuts, key=lambda each: abs(len(each[1]) / len(groups) - share))
+    if len(test) < HELD_OUT or len(train) < least:
+        raise InputError(
+            f"held out by whole groups, {len(test)} rows are held out and {len(train)} left",
+            why=f"at least {HELD_OUT} and {least} are needed",
+            do="use another --test, or a column of smaller groups",
+        )
+    return train, test

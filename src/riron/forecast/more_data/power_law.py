@@ -1,6 +1,7 @@
 """Power laws a + b n^-c through measured losses: the classical extrapolation of a learning curve.
 
-Source: Viering & Loog, The shape of learning curves: a review, IEEE TPAMI 2023, for the family (pow3 there).
+Source: Viering & Loog, The shape of learning curves: a review, IEEE TPAMI 2023 (viering2023), for the family
+(pow3 there).
 """
 
 from typing import NamedTuple

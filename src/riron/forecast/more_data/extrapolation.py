@@ -4,8 +4,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..theory.learning_curve import RidgePath, collapse, ridge_path
+from ...theory.learning_curve import RidgePath, collapse, ridge_path
 from .power_law import PowerLaw, fit_power_law
+from .splits import subset
 
 FRACTIONS = (1 / 8, 1 / 4, 1 / 2, 0.7)  # of the rows, beside all of them, through which the power law goes
 FEW = 40  # rows under which no power law is fitted
@@ -24,6 +25,7 @@ class Extrapolation(NamedTuple):
     at_cap: np.ndarray
     law: PowerLaw | None  # before it is made to pass through the loss at hand
     path: RidgePath
+    measured: tuple[np.ndarray, np.ndarray]  # rows and mean tuned losses that the power law goes through
 
 
 def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lambda k=1: None) -> Extrapolation:
@@ -42,6 +44,7 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
     at_hand, drop = path.loss[best], np.log(path.loss[best] / ahead.loss)
     se = path.loss_sd[best] / np.sqrt(n) / at_hand
 
+    measured = np.array([float(n)]), np.array([at_hand])
     law, elasticity, anchored = None, ELASTICITY, np.full(len(sizes), np.nan)
     gap = drop  # what stands in for the disagreement where no power law can be fitted
     if n < FEW:
@@ -54,7 +57,7 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
                 np.append(losses, at_hand),
                 np.append(errors, _error(path, best)),
             )
-            law = fit_power_law(tried, losses)
+            law, measured = fit_power_law(tried, losses), (tried, losses)
             anchored = at_hand * law(sizes) / law(n)
             gap = np.log(ahead.loss / anchored)
             elasticity = _elasticity(losses, np.maximum(errors, 0.5 / n))
@@ -62,15 +65,15 @@ def extrapolate(X, Y, sizes, *, kind, groups, ridges, subsets, rng, advance=lamb
     df2 = path.df2[ahead.index] + 1
     gain = np.log((1 - df2 / n) / (1 - df2 / sizes))
     error = np.minimum(_error(path, ahead.index) * np.exp(elasticity * gain), _error(path, best))
-    error_se = np.sqrt((1 - error) / (n * error))
+    error_se = np.sqrt((1 - error) / (n * error)) * _together(path, ahead.index)
     sd = np.sqrt((1.2 * se) ** 2 + (drop / 2) ** 2 + (gap / 2) ** 2)
     error_sd = np.sqrt((1.3 * error_se) ** 2 + (elasticity * gain / 2) ** 2 + (elasticity * gap / 2) ** 2)
-    return Extrapolation(ahead.loss, sd, anchored, error, error_sd, ahead.ridge, ahead.at_cap, law, path)
+    return Extrapolation(ahead.loss, sd, anchored, error, error_sd, ahead.ridge, ahead.at_cap, law, path, measured)
 
 
-def learnable(X: np.ndarray, Y: np.ndarray) -> bool:
-    """Whether neither the features nor the targets are the same in all rows."""
-    return bool(np.any(np.ptp(X, axis=0)) and np.any(np.ptp(Y, axis=0)))
+def learnable(X: np.ndarray, Y: np.ndarray, groups: np.ndarray) -> bool:
+    """Whether neither the features nor the targets are the same in all rows, and some can be left out."""
+    return bool(np.any(np.ptp(X, axis=0)) and np.any(np.ptp(Y, axis=0)) and np.any(groups != groups[0]))
 
 
 def _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance):
@@ -79,19 +82,27 @@ def _subset_losses(X, Y, kind, groups, ridges, subsets, rng, advance):
     for fraction, count in zip(FRACTIONS, subsets, strict=True):
         size, found = round(fraction * n), []
         for _ in range(count):
-            rows = rng.permutation(n)[:size]
+            rows = subset(groups, size, rng)
             advance()
-            if learnable(X[rows], Y[rows]):
+            if learnable(X[rows], Y[rows], groups[rows]):
                 path = ridge_path(X[rows], Y[rows], ridges=ridges, groups=groups[rows], kind=kind)
-                found.append((path.loss[path.best], _error(path, path.best)))
+                found.append((len(rows), path.loss[path.best], _error(path, path.best)))
         if found:
-            out.append((size, *np.mean(found, axis=0)))
+            out.append(np.mean(found, axis=0))
     return (np.array(column) for column in zip(*out, strict=True)) if out else (np.empty(0),) * 3
 
 
 def _error(path: RidgePath, index) -> Any:
     """Left-out classification error with half an error added, so that none seen is not none forecast."""
     return np.nan if path.error is None else (path.error[index] * path.n + 0.5) / (path.n + 1)
+
+
+def _together(path: RidgePath, index) -> Any:
+    """How much wider the error's luck is where rows of one group err together (1 if each errs for itself)."""
+    if path.error is None or path.error_sd is None:
+        return 1.0
+    alone = np.sqrt(path.error[index] * (1 - path.error[index]))
+    return np.where(alone > 0, path.error_sd[index] / np.where(alone > 0, alone, 1.0), 1.0)
 
 
 def _elasticity(losses: np.ndarray, errors: np.ndarray) -> float:
