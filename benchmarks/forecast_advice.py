@@ -23,9 +23,9 @@ import numpy as np
 from forecast_errors import SETS, features
 
 from riron.dynamics import sgd
-from riron.forecast.advice_choice import choose
-from riron.forecast.advice_grid import square_grid, stopping_times
-from riron.forecast.schedules import best_schedule
+from riron.forecast.advising.choice import choose
+from riron.forecast.advising.grid import square_grid, stopping_times
+from riron.forecast.advising.schedules import best_schedule
 from riron.lab.compiling import use_persistent_cache
 from riron.lab.running import simulate
 from riron.problems import from_arrays

@@ -18,7 +18,7 @@ import numpy as np
 
 from riron.dynamics import sgd as train_by_sgd
 from riron.forecast import sgd_many
-from riron.forecast.advice import advise
+from riron.forecast.advising.advice import advise
 from riron.forecast.choices import closure, with_stated_error
 from riron.forecast.curves import as_record
 from riron.forecast.edge_table import edge_table

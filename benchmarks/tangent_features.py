@@ -19,7 +19,7 @@ import xarray as xr
 from sklearn.datasets import load_digits
 
 from riron.dynamics import sgd
-from riron.forecast.tangent import kernel_drift, tangent_features
+from riron.forecast.networks.tangent import kernel_drift, tangent_features
 from riron.lab.running import simulate
 from riron.models.two_layer import Layers, TwoLayer
 from riron.problems import from_arrays

@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 from riron.errors import InputError
-from riron.forecast.advice import advise
-from riron.forecast.advice_choice import CLOSURE, NOISE
-from riron.forecast.advice_grid import convex_grid, descend, square_grid, stopping_times
+from riron.forecast.advising.advice import advise
+from riron.forecast.advising.choice import CLOSURE, NOISE
+from riron.forecast.advising.grid import convex_grid, descend, square_grid, stopping_times
 from riron.theory import convex_row_losses
 from riron.theory.gaussian_closure import Rows
 from riron.theory.least_squares_forecast import least_squares_sgd

@@ -7,8 +7,8 @@ import pytest
 import xarray as xr
 
 from riron.errors import InputError
-from riron.forecast.schedule_files import read_schedule, write_schedule
-from riron.forecast.schedules import best_schedule
+from riron.forecast.advising.schedule_files import read_schedule, write_schedule
+from riron.forecast.advising.schedules import best_schedule
 from riron.theory.least_squares_forecast import least_squares_sgd
 from riron.theory.problem_arrays import prepare
 from riron.theory.schedule_design import Intervals, end_losses, make_grid

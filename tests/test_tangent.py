@@ -13,8 +13,8 @@ import xarray as xr
 
 from riron.errors import InputError
 from riron.forecast.features import make_features
+from riron.forecast.networks.tangent import kernel_drift, tangent_features
 from riron.forecast.tables.reading import read_table
-from riron.forecast.tangent import kernel_drift, tangent_features
 from riron.theory.least_squares_forecast import least_squares_sgd
 from riron.theory.spectrum import Spectrum
 from riron.theory.stability import stability_edge

@@ -5,7 +5,9 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "advice": ["Advice", "advise"],
+        "advising.advice": ["Advice", "advise"],
+        "advising.schedule_files": ["read_schedule", "write_schedule"],
+        "advising.schedules": ["Schedule", "best_schedule"],
         "breaking_rows": ["breaking_rows"],
         "command": ["forecast_table"],
         "curves": ["sgd", "sgd_many"],
@@ -14,11 +16,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "forecaster": ["Forecaster"],
         "more_data.classification_error": ["classification_curve"],
         "more_data.sample_size": ["learning_curve"],
-        "schedule_files": ["read_schedule", "write_schedule"],
-        "schedules": ["Schedule", "best_schedule"],
+        "networks.tangent": ["kernel_drift", "tangent_features"],
         "tables.reading": ["read_table"],
         "tables.table": ["Table"],
-        "tangent": ["kernel_drift", "tangent_features"],
         "verification": ["Verification", "verify"],
     },
 )

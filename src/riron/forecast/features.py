@@ -10,10 +10,10 @@ import numpy as np
 
 from ..checks import nearest
 from ..errors import InputError
+from .networks.tangent import Tangent, tangent_features
 from .tables.arrays import read_embeddings
 from .tables.raw_bytes import MAX_BYTES, size
 from .tables.table import Table
-from .tangent import Tangent, tangent_features
 
 SHARE = 0.6  # of the memory that is free, for the feature matrices
 PAIRS = 1000  # of rows, whose median distance is the scale of fourier features
@@ -199,7 +199,7 @@ def _embedded(table: Table, path: str, limit: float) -> tuple[np.ndarray, np.nda
 def _tangent(
     train: np.ndarray, test: np.ndarray, Y: np.ndarray, path: str, seed: int, limit: float
 ) -> tuple[Tangent, list[str]]:
-    from .network_files import load_network
+    from .networks.network_files import load_network
 
     apply, params = load_network(path, train.shape[1], Y.shape[1], seed)
     tangent = tangent_features(apply, params, train, X_test=test, max_bytes=limit)

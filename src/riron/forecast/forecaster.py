@@ -12,19 +12,19 @@ from ..errors import InputError
 from ..lab.progress import Show
 from ..theory.least_squares_forecast import LOSSES
 from ..theory.spectrum import Spectrum, check_setting
-from .advice import BATCHES, Advice, advise
+from .advising.advice import BATCHES, Advice, advise
+from .advising.schedule_files import read_schedule
+from .advising.schedules import Schedule, best_schedule
 from .breaking_rows import breaking_rows
 from .choices import cheaper, check_memory, choose_batch, choose_loss, closure
 from .edge_table import edge_batches, edge_table
 from .features import make_features
 from .more_data.classification_error import classification_curve
 from .more_data.sample_size import learning_curve
-from .networks import JaxNetwork
+from .networks.jax_networks import JaxNetwork
+from .networks.tangent import kernel_drift
 from .options import LEAST_SEEDS, SCHEDULES, SEARCHED, Options
-from .schedule_files import read_schedule
-from .schedules import Schedule, best_schedule
 from .tables.reading import read_table
-from .tangent import kernel_drift
 from .training import Training, number_of_steps, steps_per_epoch, targets
 from .verification import Verification, line_record, prove, seconds_of_one_run
 

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from .advising.schedules import Schedule
 from .breaking_rows import breaking_sentences
 from .options import SEARCHED
 from .result import Forecast
-from .schedules import Schedule
 
 ROUNDING = 1e-12  # a spread below this share of the loss is none
 

@@ -12,9 +12,9 @@ from ..lab.addressing import address
 from ..lab.files import write_json, write_text
 from ..lab.netcdf import write_datatree
 from ..lab.store import Store
+from .advising.schedule_files import write_schedule
 from .options import SEARCHED
 from .result import Forecast
-from .schedule_files import write_schedule
 from .summary import as_text
 
 KEPT = 64  # pictures kept in the cache folder

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .advice_grid import Grid
+from .grid import Grid
 
 NOISE = 1.0  # standard errors of a paired difference within which two settings are taken as equal
 CLOSURE = 0.005  # of the best loss: what the cheap closure itself can be off by

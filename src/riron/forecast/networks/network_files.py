@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from ..errors import InputError
+from ...errors import InputError
 from .torch_networks import is_torch_module, seeded
 
 MODULE = "riron_user_network"  # the name under which the file is imported

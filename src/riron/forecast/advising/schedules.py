@@ -10,17 +10,17 @@ import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike
 
-from ..checks import as_positive
-from ..errors import InputError
-from ..theory.least_squares_forecast import least_squares_sgd
-from ..theory.problem_arrays import prepare
-from ..theory.schedule_design import make_grid
-from ..theory.schedule_search import TOGETHER, Basis, Limits, search, table_losses
-from ..theory.schedule_tables import SCHEDULES, schedule_table
-from ..theory.spectrum import Spectrum, check_setting
-from ..theory.stability import HEAVY_ROWS, stability_edge
+from ...checks import as_positive
+from ...errors import InputError
+from ...theory.least_squares_forecast import least_squares_sgd
+from ...theory.problem_arrays import prepare
+from ...theory.schedule_design import make_grid
+from ...theory.schedule_search import TOGETHER, Basis, Limits, search, table_losses
+from ...theory.schedule_tables import SCHEDULES, schedule_table
+from ...theory.spectrum import Spectrum, check_setting
+from ...theory.stability import HEAVY_ROWS, stability_edge
+from ..training import number_of_steps
 from .held_out import halves, with_held_out
-from .training import number_of_steps
 
 CAP = 0.9  # of the edge: largest step size considered
 PEAKS = (

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..errors import InputError
-from ..models.base import Model, to_real
+from ...errors import InputError
+from ...models.base import Model, to_real
 
 
 class Network(Protocol):

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.linalg import eigh
 
-from ..checks import as_array, as_positive, as_targets
-from ..errors import InputError
-from ..lab.memory import amount, budget
-from .networks import Network, as_network, checked_outputs
+from ...checks import as_array, as_positive, as_targets
+from ...errors import InputError
+from ...lab.memory import amount, budget
+from .jax_networks import Network, as_network, checked_outputs
 
 NULL = 1e-13  # an eigenvalue below this share of the largest, times n, is rounding
 SAMPLE = 64  # rows on which kernels are compared

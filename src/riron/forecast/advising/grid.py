@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..lab.progress import Progress
-from ..theory import block, convex_row_losses, linear_moments, sgd_moments
-from ..theory.linear_moments import Method
-from ..theory.linear_optimiser import optimiser_of
-from ..theory.problem_arrays import Setting, losses, prepare
-from ..theory.spectrum import Spectrum
-from ..theory.step_sizes import StepSizes
-from .training import number_of_steps, steps_per_epoch
+from ...lab.progress import Progress
+from ...theory import block, convex_row_losses, linear_moments, sgd_moments
+from ...theory.linear_moments import Method
+from ...theory.linear_optimiser import optimiser_of
+from ...theory.problem_arrays import Setting, losses, prepare
+from ...theory.spectrum import Spectrum
+from ...theory.step_sizes import StepSizes
+from ..training import number_of_steps, steps_per_epoch
 
 FRACTIONS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)  # of the edge; the best lies at 0.02-0.5 of it
 BATCHES = (1, 4, 16, 64, 256)

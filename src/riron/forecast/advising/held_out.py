@@ -4,8 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from ..errors import InputError
-from ..theory.spectrum import Spectrum
+from ...errors import InputError
+from ...theory.spectrum import Spectrum
 
 MOST = 4000  # held-out rows used at most
 

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from ..checks import as_positive, nearest
-from ..errors import InputError
-from ..theory.convex_forecast import check_targets, convex_sgd
-from ..theory.least_squares_forecast import least_squares_sgd
-from ..theory.spectrum import Spectrum
-from .advice_choice import Choice, best_steps, choose
-from .advice_grid import BATCHES, FRACTIONS, Grid, convex_grid, square_grid
+from ...checks import as_positive, nearest
+from ...errors import InputError
+from ...theory.convex_forecast import check_targets, convex_sgd
+from ...theory.least_squares_forecast import least_squares_sgd
+from ...theory.spectrum import Spectrum
+from ..training import LOSSES
+from .choice import Choice, best_steps, choose
+from .grid import BATCHES, FRACTIONS, Grid, convex_grid, square_grid
 from .held_out import halves, with_held_out
-from .training import LOSSES
 
 __all__ = ["BATCHES", "Advice", "advise"]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..checks import as_vector
-from ..errors import InputError
+from ...checks import as_vector
+from ...errors import InputError
 
 HEADER = "step_size"
 
