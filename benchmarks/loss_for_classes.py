@@ -78,6 +78,9 @@ def page(cases: list[dict]) -> str:
             f"The logistic or softmax loss has the lower error on {ahead} of {len(others)} sets; median difference",
             f"{100 * gain:+.2f} percentage points. Its forecast takes {times:.1f} times as long (median).",
         ]
+    missing = [name for name in SETS if name not in {c["set"] for c in cases if c["loss"] != "square"}]
+    if missing:
+        lines += ["", f"Not run: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
 
 

@@ -155,6 +155,7 @@ def test_a_real_run_by_the_command_line(riron, tmp_path, monkeypatch):
     ],
 )
 def test_check_exits_by_the_worst(riron, answers, verdicts, status):
+    verdicts = ("holds",) * (len(catalogue()) - 2) + verdicts
     answers.reports = [report(verdict) for verdict in verdicts]
     done = riron("check")
     assert done.status == status

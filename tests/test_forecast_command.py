@@ -268,7 +268,7 @@ BAD = {
     "momentum 1": (["--momentum", "1"], "momentum"),
     "nesterov alone": (["--nesterov"], "--momentum"),
     "momentum with softmax": (["--loss", "softmax", "--momentum", ".9"], "square"),
-    "schedule no file": (["--schedule", "cosin"], "cosin"),
+    "schedule no file": (["--schedule", "cosin"], "did you mean"),
     "schedule and step": (["--schedule", "best", "--step-size", ".1"], "--step-size"),
     "best with momentum": (["--schedule", "best", "--momentum", ".5"], "plain SGD"),
     "warm-up negative": (["--warmup=-1"], "warmup"),

@@ -29,7 +29,7 @@ def forecast(
     ],
     target: Annotated[str | None, typer.Option(help="Column to predict.", metavar="COLUMN")] = None,
     features: Annotated[
-        str, typer.Option(help="raw, relu:P, fourier:P, npz:FILE, or ntk:FILE.py: your network.")
+        str, typer.Option(help="raw, relu:P, fourier:P, npz:FILE, or ntk:FILE.py (runs that file).")
     ] = "raw",
     batch: Annotated[int | None, typer.Option(help="Rows per step [default: 32, or all if fewer].")] = None,
     step_size: Annotated[str, typer.Option(help="A number, or auto: the best one for the batch.")] = "auto",

@@ -103,18 +103,6 @@ def closure(spectrum: Spectrum, shuffle: str, notes: list[str]) -> tuple[str, in
     return covariance, rows
 
 
-def cheaper(covariance: str, rows: int | None, n: int) -> tuple[str, int | None] | None:
-    """Half of the directions, and half of the rows: what a closure loses by that bounds what it lacks itself.
-
-    None where nothing is left out.
-    """
-    block = covariance.startswith("block:")
-    if not block and rows is None:
-        return None
-    halved = f"block:{max(1, int(covariance.partition(':')[2]) // 2)}" if block else covariance
-    return halved, max(1, min(rows or n, n) // 2) if rows is not None else None
-
-
 def describe_data(table: Table, features: Features) -> dict[str, Any]:
     """The table in numbers."""
     baseline = None

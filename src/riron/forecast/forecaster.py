@@ -3,6 +3,7 @@
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ from .advising.advice import BATCHES, Advice, advise
 from .advising.schedule_files import read_schedule
 from .advising.schedules import Schedule, best_schedule
 from .breaking_rows import breaking_rows
-from .choices import cheaper, check_memory, choose_batch, choose_loss, closure
+from .choices import check_memory, choose_batch, choose_loss, closure
+from .closure_error import with_closure_error
 from .edge_table import edge_batches, edge_table
 from .features import make_features
 from .more_data.classification_error import classification_curve
+from .more_data.named_estimators import named_estimator
 from .more_data.sample_size import learning_curve
 from .networks.jax_networks import JaxNetwork
 from .networks.tangent import kernel_drift
@@ -79,6 +82,8 @@ class Forecaster:
                 groups=options.groups,
             )
         self.cleaning_, self.notes_ = table.cleaning, list(table.notes)
+        if isinstance(options.estimator, str):
+            named_estimator(options.estimator, classes=table.classes is not None)  # refused before any work
         self.batch_ = choose_batch(options.batch, table.n, self.notes_)
         self.loss_ = choose_loss(options.loss, table, self.notes_)
         with self.clock("features"):
@@ -167,25 +172,11 @@ class Forecaster:
         with self.clock("curve"), np.errstate(all="ignore"):  # above the edge numbers overflow, as they should
             record = line_record(training.steps)
             line = training.forecast(self.spectrum_, record, covariance=covariance, rows=rows)
-            less = cheaper(covariance, rows, self.table_.n)
-            if less is not None:
-                line = self._with_error_of_closure(line, training, record, *less)
+            again = partial(training.forecast, self.spectrum_, record, errors=False)
+            line = with_closure_error(line, again, covariance, rows, self.table_.n)
         per_epoch = steps_per_epoch(self.table_.n, training.batch, training.shuffle)
         line = line.assign_coords(epoch=("step", line.step.values / per_epoch))
         return line if self.features_.tangent is None else self._with_drift(line, training)
-
-    def _with_error_of_closure(
-        self, line: xr.Dataset, training: Training, record: xr.DataArray, covariance: str, rows: int | None
-    ) -> xr.Dataset:
-        """The curve with what half of its directions and rows would change, so far in the run, added to its error."""
-        coarse = training.forecast(self.spectrum_, record, covariance=covariance, rows=rows, errors=False, seed=1)
-        change = {name: np.abs(coarse[name].values / line[name].values - 1) for name in LOSSES}
-        missed = {name: np.maximum.accumulate(np.nan_to_num(each)) for name, each in change.items()}
-        zero = xr.zeros_like(line.train_loss)
-        stated = {f"{n}_tolerance": line.get(f"{n}_tolerance", zero) + missed[n] for n in LOSSES}
-        percent = 100 * max(each[-1] for each in missed.values())
-        said = f"What is left out of the covariance and the rows changes the losses by about {percent:.2g} % here."
-        return line.assign(stated).assign_attrs(closure=said)
 
     def _with_drift(self, line: xr.Dataset, training: Training) -> xr.Dataset:
         """The curve with the error of the linearisation, from a short run of the network itself."""

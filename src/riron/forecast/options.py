@@ -2,8 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from ..checks import nearest
 from ..errors import InputError
 
 LEAST_SEEDS = 16  # below 16 seeds nothing can be decided at a false-alarm rate of 1e-4
@@ -109,6 +111,12 @@ class Options:
             raise InputError(
                 f"average-from={self.average_from:g} is not an epoch of the run (0 to {self.epochs:g})",
                 do="use an epoch before the last",
+            )
+        known = (*SCHEDULES, SEARCHED)
+        if self.schedule not in known and not Path(self.schedule).is_file():
+            raise InputError(
+                f"schedule '{self.schedule}' is none of {', '.join(known)}, and no file",
+                do=nearest(self.schedule, known) or "name a file with one step size a line",
             )
         if self.schedule not in SCHEDULES and self.step_size is not None:
             whence = "the best schedule" if self.schedule == SEARCHED else "a schedule from a file"

@@ -8,7 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
+from numpy.typing import ArrayLike
 
 from ..checks import as_array, as_positive, as_vector
 from ..errors import InputError
@@ -180,13 +180,18 @@ class TeacherStudent(Problem):
     def measure_fresh(self, params: Layers) -> dict[str, jax.Array]:
         theta = params.first.T  # pyright: ignore[reportOptionalMemberAccess]
         q, Q = self.overlap_of(theta, self.teacher), self.overlap_of(theta, theta)
+        measured = self.measure_overlaps(Q, q)
+        overlaps = {"overlap": q, "self_overlap": Q}
+        return measured | ({name: v[0, 0] for name, v in overlaps.items()} if self.plain else overlaps)
+
+    def measure_overlaps(self, Q: jax.Array, q: jax.Array) -> dict[str, jax.Array]:
+        """test_loss, and test_error for sign labels, of a student with self-overlap Q (m, m) and overlap q (m, K)."""
         r, r_star, z = self.fresh(Q, q)
         measured = {"test_loss": jnp.mean(jax.vmap(self.sample_loss)(r, r_star, z))}
         if self.sign:
             wrong = jax.vmap(lambda r, s, z: ~(self.output(r) * self.law.label(s, z) > 0))(r, r_star, z)
             measured["test_error"] = jnp.mean(wrong.astype(r.dtype))
-        overlaps = {"overlap": q, "self_overlap": Q}
-        return measured | ({name: v[0, 0] for name, v in overlaps.items()} if self.plain else overlaps)
+        return measured
 
     def fresh(self, Q: jax.Array, q: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Quadrature points of (r, r*, z) for fresh samples: r, r* ~ N(0, [[Q, q], [q^T, rho]]), z ~ N(0, 1)."""

@@ -20,7 +20,7 @@ from .problem_arrays import Setting
 from .spectrum import Spectrum, check_setting
 from .step_sizes import StepSizes
 
-FULL = {1: 1000, 2: 500}  # parameters K p, of one and of more outputs, whose covariance "auto" keeps in full
+FULL = 1000  # parameters K p whose covariance "auto" keeps in full
 BLOCK = 400  # parameters on leading directions that it keeps in full beyond that
 LARGE = 5e8  # n (K k)^2 above which arrays are float32
 CHUNK = 2**22  # numbers in the largest temporary array
@@ -59,7 +59,7 @@ def convex_sgd(
       sampling: "epochs" (shuffled), "with-replacement" or "without-replacement", as in `least_squares_sgd`.
       ridge: penalty ridge/2 |theta|^2, trained against, not part of the losses.
       covariance: "full", "diagonal" (K x K blocks), "block:k" (full on the k leading directions of the rows), or
-        "auto": full up to K p = 500 (1 000 with one output), beyond it on the 400 / K leading directions.
+        "auto": full up to K p = 1 000, beyond it on the 400 / K leading directions.
       rtol: largest relative difference of prediction and correction accepted in one interval of the integrator.
       errors: add *_stderr and *_tolerance, for about as much work again (twice as much for shuffled epochs).
       seed: of the drawn runs that give *_sd, *_quantile and the softmax's test_error.
@@ -183,7 +183,7 @@ def check_targets(spectrum: Spectrum, loss: str) -> None:
 def leading(covariance: str, p: int, outputs: int) -> int:
     """How many directions keep their full covariance."""
     if covariance == "auto":
-        return p if p * outputs <= FULL[min(outputs, 2)] else min(p, BLOCK // outputs)
+        return p if p * outputs <= FULL else min(p, BLOCK // outputs)
     if covariance == "full":
         return p
     if covariance == "diagonal":

@@ -1,0 +1,17 @@
+"""Dynamical mean-field theory of SGD in the limit of many samples and dimensions."""
+
+from .parameters import parameter_law, sampling_floor, wasserstein_to_normal
+from .schedule import best_schedule
+from .solving import solve
+from .stationary import stationary_convex, stationary_least_squares, time_averaged
+
+__all__ = [
+    "best_schedule",
+    "parameter_law",
+    "sampling_floor",
+    "solve",
+    "stationary_convex",
+    "stationary_least_squares",
+    "time_averaged",
+    "wasserstein_to_normal",
+]

@@ -1,0 +1,143 @@
+"""What `theory.dmft.solve` says of its input, its errors and its limits, and what does not change its numbers."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+
+from riron.errors import InputError
+from riron.problems import LeastSquares, TeacherStudent
+from riron.theory.dmft import solve, solving
+
+COMMON = {"paths": 4096, "groups": 8}
+WIDE = {"teacher_gram": 4.0, "overlap": 0.6, "start_gram": 1.5}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+def linear(**options):
+    return TeacherStudent(50, label_noise=0.3, **options)
+
+
+def test_the_record_keeps_its_labels_and_the_start_is_exact():
+    record = xr.DataArray([0.0, 0.6, 1.2], {"epoch": [0.0, 1.0, 2.0]}, "epoch")
+    line = solve(linear(**WIDE), delta=2.0, horizon=2.0, dt=0.3, record=record, **COMMON)
+    assert line.train_loss.dims == ("epoch",)
+    np.testing.assert_array_equal(line.epoch, [0.0, 1.0, 2.0])
+    np.testing.assert_allclose([line.overlap[0], line.self_overlap[0]], [0.6, 1.5], rtol=1e-6)
+    np.testing.assert_allclose(line.test_loss[0], (1.5 - 1.2 + 4.0 + 0.3) / 2, rtol=1e-6)
+    assert line.train_loss_stderr_df == 7
+    assert line.attrs["clock"] == "none"
+
+
+def test_errors_are_estimated_and_said():
+    with pytest.warns(UserWarning, match="beyond rtol=1e-05"):
+        line = solve(
+            TeacherStudent(50, link="tanh", activation="tanh"), delta=2.0, horizon=1.0, dt=0.5, rtol=1e-5,
+            paths=2048, groups=4, clock="flow",
+        )  # fmt: skip
+    assert {"train_loss_dt_error", "train_loss_paths_error", "test_loss_stderr"} <= set(line)
+
+
+def test_a_step_beyond_stability_is_named():
+    with pytest.warns(UserWarning, match=r"diverged at t=.*stable for dt < 0.686"):
+        line = solve(linear(), delta=2.0, horizon=40.0, dt=1.0, paths=1024, groups=4)
+    assert np.isfinite(line.train_loss[:2]).all()
+    assert np.isnan(line.train_loss[-1])
+
+
+def test_a_loss_that_is_not_finite_is_refused():
+    broken = TeacherStudent(50, loss=lambda f, y: jnp.sqrt(f - y), label_noise=0.1)
+    with pytest.raises(InputError, match=r"not finite at step 0 for r="):
+        solve(broken, delta=2.0, horizon=1.0, dt=0.5, paths=1024, groups=4)
+
+
+def test_an_overlap_that_never_grows_is_said():
+    even = TeacherStudent(50, link=lambda s: s[0] ** 2, activation=lambda r: r**2 / 2)
+    with pytest.warns(UserWarning, match="mirror image"):
+        solve(even, delta=2.0, horizon=0.2, dt=0.1, paths=512, groups=4)
+
+
+def test_few_paths_are_warned_of():
+    with pytest.warns(UserWarning, match="32 paths in a group are few"):
+        solve(linear(), delta=2.0, horizon=1.0, dt=0.1, paths=128, groups=4)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"delta": 0.0}, "delta=0.0 must be"),
+        ({"dt": -1.0}, "dt=-1.0 must be"),
+        ({"horizon": 0.01}, "shorter than one step"),
+        ({"clock": "poison"}, "did you mean 'poisson'"),
+        ({"clock": "poisson"}, "needs batches"),
+        ({"clock": "none", "batch_fraction": 0.5}, "has no batches"),
+        ({"clock": "brownian", "batch_fraction": 0.5}, "needs sgd_temperature"),
+        ({"sgd_temperature": 0.5, "batch_fraction": 0.5}, "both"),
+        ({"batch_fraction": 1.5}, "outside"),
+        ({"clock": "shuffle", "batch_fraction": 0.3}, "divide an epoch"),
+        ({"sgd_temperature": 0.01}, "longer than an epoch"),
+        ({"sgd_temperature": 0.5, "momentum": 0.9}, "pass dt and sgd_temperature times 10"),
+        ({"momentum": 1.0}, "outside"),
+        ({"record": [0.05]}, "no multiple of dt"),
+        ({"record": [0.2, 0.1]}, "not in order"),
+        ({"record": [9.0]}, "outside"),
+        ({"groups": 1}, "groups=1"),
+        ({"ridge": -1.0}, "ridge=-1.0"),
+        ({"step_schedule": lambda t: 0.5 - t}, "negative at t=0.6"),
+        ({"batch_schedule": lambda t: 1 + t}, "batch_schedule needs batches"),
+        ({"batch_schedule": lambda t: 9 + t, "batch_fraction": 0.5}, r"is 5 somewhere, outside \(0, 1\]"),
+        ({"blocks": None, "paths": 2**34, "groups": 2}, "compresses the past"),
+    ],
+)
+def test_bad_input_is_said_in_one_sentence(change, says, monkeypatch):
+    monkeypatch.setattr(solving.drawing, "draws", small_draws)
+    with pytest.raises(InputError, match=says):
+        solve(linear(), **({"delta": 2.0, "horizon": 1.0, "dt": 0.1, "paths": 256, "groups": 2} | change))
+
+
+def test_too_few_paths_for_the_past_are_refused():
+    with pytest.raises(InputError, match="13 paths in a group cannot carry 12 rows"):
+        solve(linear(), delta=2.0, horizon=1.0, dt=0.1, paths=52, groups=4)
+
+
+def small_draws(key, groups, paths, m, J):
+    """Stands in for draws too large to make."""
+    shape = np.broadcast_to
+    return solving.drawing.Draws(shape(0.0, (groups, J, paths)), shape(0.0, (groups, paths)), np.zeros(1), key)
+
+
+def test_other_problems_and_features_are_refused():
+    with pytest.raises(InputError, match="needs a TeacherStudent problem and got LeastSquares"):
+        solve(LeastSquares(np.ones(4), np.ones(4)), delta=2.0, horizon=1.0, dt=0.1)  # pyright: ignore
+    with pytest.raises(InputError, match="variances that differ"):
+        solve(TeacherStudent(4, spectrum=[1.0, 2.0, 1.0, 1.0]), delta=2.0, horizon=1.0, dt=0.1)
+
+
+def test_groups_all_at_once_are_groups_one_by_one(monkeypatch):
+    """A graphics card takes all groups in one call."""
+    told = {"delta": 2.0, "horizon": 1.0, "dt": 0.1, "batch_fraction": 0.5, "key": 3, **COMMON}
+    one_by_one = solve(linear(), **told)
+    monkeypatch.setattr(solving.jax, "default_backend", lambda: "gpu")
+    together = solve(linear(), **told)
+    np.testing.assert_allclose(together.train_loss, one_by_one.train_loss, rtol=1e-9)
+    np.testing.assert_allclose(together.test_loss, one_by_one.test_loss, rtol=1e-9)
+
+
+def test_the_same_key_gives_the_same_numbers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        a, b, c = (
+            solve(linear(), delta=2.0, horizon=2.4, dt=0.1, batch_fraction=0.5, key=k, **COMMON) for k in (7, 7, 8)
+        )
+    xr.testing.assert_identical(a, b)
+    assert float(abs(a.train_loss - c.train_loss).max()) > 0
