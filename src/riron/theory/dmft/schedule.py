@@ -1,7 +1,5 @@
 """The step sizes that leave SGD on n = delta d samples with the least test loss, by differentiating the sweep."""
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
@@ -163,15 +161,14 @@ class TestLoss(eqx.Module):
         return float(np.log(value)), np.nan_to_num(slope) / value
 
     def each(self, function, logs: np.ndarray) -> list:
-        """`function` of each group; the groups share the processors."""
+        """`function` of each group."""
 
         def one(k: int):
-            with jax.enable_x64(True):  # a setting of each thread
-                alone = eqx.tree_at(lambda t: t.groups, self, jax.tree.map(lambda a: a[k], self.groups))
-                return jax.block_until_ready(function(jnp.asarray(logs), alone))
+            alone = eqx.tree_at(lambda t: t.groups, self, jax.tree.map(lambda a: a[k], self.groups))
+            return function(jnp.asarray(logs), alone)
 
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            return list(pool.map(one, range(len(self.groups.F))))
+        with jax.enable_x64(True):
+            return [jax.block_until_ready(one(k)) for k in range(len(self.groups.F))]
 
 
 def loss_of(logs: jax.Array, test: TestLoss) -> jax.Array:

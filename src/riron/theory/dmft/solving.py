@@ -155,12 +155,12 @@ def at_one_resolution(
     groups, _, paths = chances.base.shape
     m = problem.second.shape[0]
     planned = plan(setting.steps + 1, blocks, tuple(sorted(set(setting.asked))))
-    threads = min(groups, os.cpu_count() or 1) if jax.default_backend() == "cpu" else 0
-    check_memory((planned.capacity + 1) * m, paths, threads or groups, blocks is not None, available_memory())
+    together = jax.default_backend() != "cpu"
+    check_memory((planned.capacity + 1) * m, paths, groups if together else 1, blocks is not None, available_memory())
     law, group, steps = inputs_of_sweep(problem, setting, chances, planned)
     points, kept_w, kept_R = sweep_groups(
         problem.sample_loss, law, group, steps, setting.kernel, setting.pairs,
-        (planned.capacity, len(setting.asked)), threads,
+        (planned.capacity, len(setting.asked)), together,
     )  # fmt: skip
     diverged = first_divergence(problem, points, setting)
     if diverged is None:

@@ -14,7 +14,6 @@ Source: the equations are those of Celentano, Cheng & Montanari 2021 and Gerbelo
 Zdeborova 2022, here with their Gaussian noises, not their covariances, as the variables.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -243,22 +242,20 @@ def join(state: State, into: jax.Array, gone: jax.Array, m: int) -> State:
     )
 
 
-def sweep_groups(sample_loss, law, groups, rows, clock, pairs, sizes, threads: int):
+def sweep_groups(sample_loss, law, groups, rows, clock, pairs, sizes, together: bool):
     """`sweep` for each group of paths, results stacked.
 
-    With threads > 0 group by group: the past of one then stays in the cache of a processor, and `threads` of them are
-    busy. Otherwise all at once, as a graphics card likes it.
+    Group by group the past of one stays in the cache of a processor; all together is what a graphics card likes. Not in
+    threads: two that compile at once can end the process.
     """
-    if not threads:
+    if together:
         return sweep_together(sample_loss, law, groups, rows, clock, pairs, sizes)
 
     def one(k: int):
-        with jax.enable_x64(True):  # a setting of each thread
-            alone = jax.tree.map(lambda a: a[k], groups)
-            return jax.block_until_ready(sweep_alone(sample_loss, law, alone, rows, clock, pairs, sizes))
+        alone = jax.tree.map(lambda a: a[k], groups)
+        return sweep_alone(sample_loss, law, alone, rows, clock, pairs, sizes)
 
-    with ThreadPoolExecutor(threads) as pool:
-        found = list(pool.map(one, range(len(groups.F))))
+    found = [jax.block_until_ready(one(k)) for k in range(len(groups.F))]
     return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
 
 
