@@ -4,7 +4,7 @@
 
 Beside `riron.theory.dmft.solve`: a plain NumPy sweep, and the fixed-point iteration of the whole grid that published
 codes use (`dmft_rivals.py`), all on the same problem and with the same number of paths. Seconds are processor time of
-this process, the best of a few rounds, without compilation; on idle cores the groups of a sweep run side by side.
+this process, the best of a few rounds, without compilation.
 """
 
 import argparse
