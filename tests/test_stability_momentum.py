@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import brentq
 
+from riron import forecast
 from riron.errors import InputError
 from riron.theory.spectrum import Spectrum
 from riron.theory.stability import growth_factor, stability_edge
@@ -63,3 +64,18 @@ def test_all_rows_in_a_batch_of_distinct_rows_reach_the_ceiling_of_gradient_desc
 def test_bad_input():
     with pytest.raises(InputError, match="momentum"):
         stability_edge(Spectrum.of(rows(1.0), np.zeros(40)), batch=1, momentum=1.2)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_public_edge_is_that_of_the_optimiser_where_rows_agree(nesterov):
+    # All rows have the same square, so batches see the same curvature and the edge is that of gradient descent.
+    X = np.sqrt(2) * np.where(np.arange(40) % 3, 1.0, -1.0)[:, None]
+    m = 0.6
+    by_hand = 2 * (1 + m) / (1 + 2 * m * nesterov) / 2
+    assert forecast.stability_edge(X, batch=3, momentum=m, nesterov=nesterov) == pytest.approx(by_hand, rel=1e-3)
+    grows = forecast.growth_factor(X, batch=3, step_size=1.1 * by_hand, momentum=m, nesterov=nesterov)
+    calm = forecast.growth_factor(X, batch=3, step_size=0.9 * by_hand, momentum=m, nesterov=nesterov)
+    assert calm < 1 < grows
+    for method in ("exact", "homogenized"):
+        with pytest.raises(InputError, match="momentum"):
+            forecast.stability_edge(X, batch=3, momentum=1.5, method=method)

@@ -8,6 +8,18 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from ..errors import InputError
+
+
+def leading(covariance: str, p: int, *, auto: int) -> int:
+    """k of a closure by name: "full", "diagonal", "block:k", or "auto", which is k = `auto`."""
+    known = {"auto": auto, "full": p, "diagonal": 0}
+    if covariance in known:
+        return known[covariance]
+    if covariance.startswith("block:") and covariance[6:].isdecimal():
+        return min(int(covariance[6:]), p)
+    raise InputError(f"covariance={covariance!r} is unknown", do="use auto, full, diagonal or block:K")
+
 
 class Block(NamedTuple):
     """`full` (k, k) on the first k directions and `diagonal` (p - k,) on the others."""

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..checks import as_positive, nearest
 from ..errors import InputError
-from . import gaussian_closure, shuffled_closure
+from . import block, gaussian_closure, shuffled_closure
 from .between_runs import LEVELS, class_error, draw, expected_loss, margin_error, normal_draws, spread
 from .gaussian_closure import Gaussian, Rows, Table
 from .least_squares_forecast import COARSE, GAIN, LOSSES, SAMPLING, closure_tolerance, stops_of
@@ -182,15 +182,7 @@ def check_targets(spectrum: Spectrum, loss: str) -> None:
 
 def leading(covariance: str, p: int, outputs: int) -> int:
     """How many directions keep their full covariance."""
-    if covariance == "auto":
-        return p if p * outputs <= FULL else min(p, BLOCK // outputs)
-    if covariance == "full":
-        return p
-    if covariance == "diagonal":
-        return 0
-    if covariance.startswith("block:") and covariance[6:].isdecimal():
-        return min(int(covariance[6:]), p)
-    raise InputError(f"covariance={covariance!r} is unknown", do="use auto, full, diagonal or block:K")
+    return block.leading(covariance, p, auto=p if p * outputs <= FULL else min(p, BLOCK // outputs))
 
 
 def _table(spectrum: Spectrum, k: int, dtype) -> Table:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from ..checks import as_positive
 from ..errors import InputError
-from . import linear_moments, sgd_moments, shuffled_linear, shuffled_sgd
+from . import block, linear_moments, sgd_moments, shuffled_linear, shuffled_sgd
 from .fluctuations import LEVELS, observe
 from .linear_moments import Method
 from .linear_optimiser import optimiser_of
@@ -154,15 +154,7 @@ def precision(spectrum: Spectrum, k: int, rows: int | None) -> np.dtype:
 
 def leading(covariance: str, p: int) -> int:
     """How many directions keep their full covariance."""
-    if covariance == "auto":
-        return p if p <= 2000 else 500
-    if covariance == "full":
-        return p
-    if covariance == "diagonal":
-        return 0
-    if covariance.startswith("block:") and covariance[6:].isdecimal():
-        return min(int(covariance[6:]), p)
-    raise InputError(f"covariance={covariance!r} is unknown", do="use auto, full, diagonal or block:K")
+    return block.leading(covariance, p, auto=p if p <= 2000 else 500)
 
 
 def covariance_name(k: int, p: int) -> str:
