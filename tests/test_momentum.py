@@ -247,6 +247,7 @@ def test_a_block_closure_takes_momentum_and_averages_too():
         ({"momentum": -0.1}, "momentum"),
         ({"nesterov": True}, "nesterov is asked for"),
         ({"average_from": -1}, "average_from=-1"),
+        ({"average_from": 20}, "average_from=20 is not a step of the run, which ends at 20"),
     ],
 )
 def test_bad_input_is_one_sentence(change, words):

@@ -503,6 +503,13 @@ def test_mutations_fail_and_are_labelled():
     np.testing.assert_allclose(calls["level x 1.5"]().train_loss, np.exp(-POINTS) + 0.3)
 
 
+def test_a_keyword_that_the_theory_passes_on_is_mutated_too():
+    theory = lambda rate, **others: decay(rate, **others)
+    calls = mutated(partial(theory, 1.0, level=0.2, size=32), {"level": 1.5, "rate": 2.0})
+    np.testing.assert_allclose(calls["level x 1.5"]().train_loss, np.exp(-POINTS) + 0.3)
+    np.testing.assert_allclose(calls["rate x 2"]().train_loss, np.exp(-2 * POINTS) + 0.2)
+
+
 def test_the_smallest_factor_that_is_noticed():
     dots, _ = experiment(noise=0.03)
     prediction = {size: partial(decay, 1.0, size=size) for size in SIZES}

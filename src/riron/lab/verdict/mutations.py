@@ -144,6 +144,8 @@ def _value_of(call: partial, name: str) -> Any:
 
 def _with(call: partial, name: str, value: Any) -> partial:
     bound = inspect.signature(call.func).bind_partial(*call.args, **call.keywords)
+    if name not in bound.signature.parameters:  # one of the theory's **keywords
+        return partial(call.func, *call.args, **{**call.keywords, name: value})
     bound.arguments[name] = value
     return partial(call.func, *bound.args, **bound.kwargs)
 
