@@ -55,7 +55,8 @@ def sgd(
       `*_quantile` (of single runs, trusted up to half of the stability edge), `*_stderr` (numerical error),
       `*_tolerance` (relative error of the closure), test_error (share, for K >= 2); attrs name the closure.
     Raises: InputError if data or setting make no sense. A step above the edge is forecast to diverge, not refused.
-    Source: exact second moments of SGD, and a leave-one-out closure for shuffled epochs; see docs/how-the-forecast-works.md.
+    Source: exact second moments of SGD, and a leave-one-out closure for shuffled epochs; see
+      docs/how-the-forecast-works.md.
     """
     if average_from is not None and average_from >= steps:
         raise InputError(
