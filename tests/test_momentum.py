@@ -194,7 +194,7 @@ def test_runs_with_replacement_under_warm_up_and_cosine():
     schedule = 0.01 * np.minimum(1, (T + 1) / 40) * COSINE
     setting = {"batch": 2, "momentum": 0.9}
     dots = runs(*data, **setting, step_size=np.append(schedule, 0), record=STEPS[5:], count=2000, shuffle=False)
-    setting |= {"X_test": data[2], "y_test": data[3], "steps": STEPS[-1], "record": STEPS, "average_from": NEVER}
+    setting |= {"X_test": data[2], "y_test": data[3], "steps": STEPS[-1], "record": STEPS}
     seen = lambda factor: forecast.sgd(
         *data[:2], **setting, step_size=factor * schedule, shuffle="with-replacement"
     ).isel(step=slice(5, None))
