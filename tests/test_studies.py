@@ -91,14 +91,22 @@ GOLDEN = {
     "dmft-large-batch": "823876aedd55",
     "dmft-w2": "a582e7578114",
     "double-descent": "3a14abfc6ff0",
+    "false-certificate": "fe2425af661a",
     "generative-exponent": "dd03e2ad0555",
     "homogenized-sgd": "ef9cb274fafd",
+    "langevin-bias": "5676990c72a8",
+    "mfld-convergence": "652381b12434",
+    "mfld-discretization": "a52c1c5eafab",
     "online-sgd": "b92f11ba03ae",
+    "p-sdca": "332c99349e88",
+    "particle-flow": "c3cbe2da585c",
+    "pda": "b5b05ea2f007",
     "reshuffling": "e11fc046cbb6",
     "sgd-dmft": "b76fe5d0dea4",
     "sgd-stationary": "e6cccc132691",
     "sgd-vs-gd": "2cae345071ec",
     "sgd-vs-sde": "8e401b828b11",
+    "svrg-langevin": "21225b3a42c3",
 }
 
 

@@ -20,16 +20,26 @@ ALLOWED = {
     "theory": {"problems", "models"},
     "dynamics": {"problems", "models"},
     "lab": set(),
-    "guarantees": {"problems", "models"},
+    "guarantees": {"problems", "models", "dynamics", "theory"},
     "forecast": {"models", "problems", "dynamics", "theory", "guarantees", "lab"},
-    "estimators": {"models", "problems", "theory", "lab"},
+    "estimators": {"models", "problems", "dynamics", "theory", "guarantees", "lab"},
+    "torch": {"guarantees"},
     "studies": BELOW_STUDIES,
-    "cli": BELOW_STUDIES | {"studies"},
+    "cli": BELOW_STUDIES | {"studies", "torch"},
 }
 ROOMS = [room for room in ALLOWED if any((SRC / room).glob("*.py"))]
 EVERYBODY = {"errors", "checks", "_version"}
 HEAVY = {"jax", "xarray", "sklearn", "pandas", "matplotlib", "torch", "scipy", "equinox", "numpy"}
-OPTIONAL = {"torch": "torch", "flwr": "federated", "nicegui": "app", "dask": "lab", "distributed": "lab", "ray": "lab"}
+OPTIONAL = {
+    "torch": "torch",
+    "torch_pruning": "torch",
+    "safetensors": "torch",
+    "flwr": "federated",
+    "nicegui": "app",
+    "dask": "lab",
+    "distributed": "lab",
+    "ray": "lab",
+}
 
 
 def imported(path: Path, root: Path = SRC) -> Iterator[str]:

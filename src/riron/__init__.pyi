@@ -1,6 +1,7 @@
 from . import dynamics as dynamics
 from . import estimators as estimators
 from . import forecast as forecast
+from . import guarantees as guarantees
 from . import lab as lab
 from . import models as models
 from . import problems as problems
@@ -8,6 +9,7 @@ from . import studies as studies
 from . import theory as theory
 from ._version import __version__ as __version__
 from .errors import InputError as InputError
+from .forecast.planning.planning import plan as plan
 from .studies.citations import cite as cite
 from .studies.result import Result as Result
 from .studies.running import run as run

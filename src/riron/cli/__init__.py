@@ -1,4 +1,4 @@
-"""The command line: `riron list, show, cite, run, sweep, check, forecast`. Commands import what they need."""
+"""The command line: `riron list, show, cite, run, sweep, check, forecast, plan, compress`; imports come when needed."""
 
 import _thread
 import signal
@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import forecast, studies
+from . import compress, forecast, plan, studies
 
 USAGE, BUG, STOPPED = 2, 70, 130
 
@@ -53,6 +53,8 @@ app.command("check")(stoppable(studies.check))
 app.command("forecast", cls=forecast.ForecastCommand, short_help="Forecast SGD on your own table, before you train.")(
     stoppable(forecast.forecast)
 )
+app.command("compress", short_help="Compress and repair a PyTorch network.")(stoppable(compress.compress))
+app.command("plan", short_help="Width, step size, batch and steps for a wanted accuracy.")(stoppable(plan.plan))
 
 
 def print_version(asked: bool) -> None:

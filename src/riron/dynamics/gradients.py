@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from ..errors import InputError
 from ..models.base import Params
 from ..problems.base import Objective
+from ..problems.log_density import Potential
 from ..problems.sampling import scaled_words
 from .base import count
+from .linear_models import batch_gradient
 
 
 class Estimator(eqx.Module):
@@ -61,10 +63,16 @@ class Minibatch(Estimator):
     def draw(self, key: jax.Array, objective: Objective) -> Any:
         return objective.choose(key, self.batch)
 
+    def choose(self, objective: Objective, memory: Any, draw: Any, t: jax.Array) -> tuple[Any, Any]:
+        """The index of this step's samples, and the new memory."""
+        return draw, memory
+
     def __call__(self, objective, params, memory, draw, t):
-        return objective.gradient(params, draw), memory, count(self.batch)
+        index, memory = self.choose(objective, memory, draw, t)
+        return batch_gradient(objective, params, index), memory, count(self.batch)
 
     def check(self, objective: Objective) -> None:
+        need_sum(objective, "a minibatch")
         if objective.n is not None and self.batch > objective.n:
             raise InputError(f"batch={self.batch} is larger than the {objective.n} samples there are", do="lower it")
 
@@ -86,7 +94,7 @@ class Shuffled(Minibatch):
     def start(self, objective: Objective, t: jax.Array) -> jax.Array:
         """The first place that step t shuffles."""
 
-    def __call__(self, objective, params, memory, draw, t):
+    def choose(self, objective, memory, draw, t):
         start = self.start(objective, t)
 
         def swap(k, order):
@@ -95,10 +103,10 @@ class Shuffled(Minibatch):
             return order.at[places].set(order[places[::-1]], mode="promise_in_bounds")
 
         order = jax.lax.fori_loop(0, self.batch, swap, memory)
-        index = jax.lax.dynamic_slice(order, (start,), (self.batch,))
-        return objective.gradient(params, index), order, count(self.batch)
+        return jax.lax.dynamic_slice(order, (start,), (self.batch,)), order
 
     def check(self, objective: Objective) -> None:
+        need_sum(objective, "a minibatch")
         need_rows(objective, "sampling by epochs or without replacement")
         super().check(objective)
 
@@ -125,4 +133,13 @@ def need_rows(objective: Objective, what: str) -> None:
     if objective.n is None:
         raise InputError(
             f"{what} needs a table of rows and this objective is a stream of fresh samples", do="pass n or data"
+        )
+
+
+def need_sum(objective: Objective, what: str) -> None:
+    """InputError for a log-density, of which no part can be drawn."""
+    if isinstance(objective, Potential):
+        raise InputError(
+            f"{what} needs a finite sum and a log-density is a single term",
+            do="pass the data and a loss as a problem (`from_arrays`), or use the full gradient (`ula`, `mala`)",
         )

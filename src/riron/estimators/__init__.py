@@ -3,5 +3,9 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"logistic_regression_alo": ["LogisticRegressionALO"]}
+    __name__,
+    submod_attrs={
+        "logistic_regression_alo": ["LogisticRegressionALO"],
+        "mean_field": ["MeanFieldClassifier", "MeanFieldRegressor"],
+    },
 )
