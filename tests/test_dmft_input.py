@@ -11,6 +11,7 @@ import xarray as xr
 from riron.errors import InputError
 from riron.problems import LeastSquares, TeacherStudent
 from riron.theory.dmft import solve, solving
+from riron.theory.dmft.stability import weighted_edge
 
 COMMON = {"paths": 4096, "groups": 8}
 WIDE = {"teacher_gram": 4.0, "overlap": 0.6, "start_gram": 1.5}
@@ -49,10 +50,45 @@ def test_errors_are_estimated_and_said():
 
 
 def test_a_step_beyond_stability_is_named():
-    with pytest.warns(UserWarning, match=r"diverged at t=.*stable for dt < 0.686"):
+    with pytest.warns(UserWarning, match=r"diverged at t=.*dt < 0.686 is stable"):
         line = solve(linear(), delta=2.0, horizon=40.0, dt=1.0, paths=1024, groups=4)
     assert np.isfinite(line.train_loss[:2]).all()
     assert np.isnan(line.train_loss[-1])
+
+
+STEEP = {"activation": lambda x: jnp.tanh(3 * x), "link": lambda s: jnp.sum(jnp.tanh(3 * s)), "start_gram": 4.0}
+
+
+@pytest.mark.parametrize(
+    ("problem", "told", "says"),
+    [
+        (linear(), {"dt": 50.0, "horizon": 50.0}, r"dt=50 is beyond stability.*dt < 0.686 is stable"),
+        (linear(), {"dt": 0.7, "horizon": 1.4, "ridge": 0.5}, r"dt=0.7 is beyond stability.*dt < 0.586"),
+        # Batches so small that their noise feeds itself: 1 = gain <x^2 / (1 - (1 - dt x)^2)> at a temperature of 1.67.
+        (linear(), {"dt": 0.3, "horizon": 0.6, "batch_fraction": 0.05}, r"dt < 0.686.*delta\) < 1.67"),
+        (linear(), {"dt": 0.3, "horizon": 0.6, "sgd_temperature": 3.0}, r"beyond stability"),
+        (TeacherStudent(50, **STEEP), {"dt": 3.0, "horizon": 3.0}, r"dt=3 is beyond stability.*dt < 0.2"),
+    ],
+)
+def test_steps_beyond_stability_are_noticed_in_runs_of_one_or_two_steps(problem, told, says):
+    with pytest.warns(UserWarning, match=says):
+        solve(problem, delta=2.0, paths=1024, groups=4, **told)
+
+
+@pytest.mark.parametrize("told", [{"dt": 0.68}, {"dt": 0.3, "batch_fraction": 0.2}, {"dt": 1.2, "momentum": 0.9}])
+def test_steps_within_stability_are_not(told):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        solve(linear(), delta=2.0, horizon=2 * told["dt"], paths=1024, groups=4, **told)
+
+
+def test_the_edge_of_a_weighted_covariance_is_that_of_a_drawn_one():
+    """Weights of both signs; the largest of them times the edge without weights would be far too much."""
+    rng, d, delta = np.random.default_rng(0), 600, 2.0
+    weights, X = rng.uniform(-1, 3, round(delta * d)) ** 3, rng.normal(size=(round(delta * d), d)) / np.sqrt(d)
+    largest = np.linalg.eigvalsh(X.T @ (weights[:, None] * X) / delta)[-1]
+    np.testing.assert_allclose(weighted_edge(weights, delta), largest, rtol=0.03)
+    np.testing.assert_allclose(weighted_edge(np.ones(4), delta), (1 + delta**-0.5) ** 2, rtol=1e-3)
 
 
 def test_a_loss_that_is_not_finite_is_refused():
@@ -121,6 +157,16 @@ def test_other_problems_and_features_are_refused():
         solve(LeastSquares(np.ones(4), np.ones(4)), delta=2.0, horizon=1.0, dt=0.1)  # pyright: ignore
     with pytest.raises(InputError, match="variances that differ"):
         solve(TeacherStudent(4, spectrum=[1.0, 2.0, 1.0, 1.0]), delta=2.0, horizon=1.0, dt=0.1)
+
+
+def test_teachers_of_another_dimension_are_refused():
+    for teacher in (np.ones(40), np.ones((100, 1)), np.ones(100)):
+        with pytest.raises(InputError, match=f"teacher has {len(teacher)} rows and d=50"):
+            TeacherStudent(50, teacher=teacher)
+    with pytest.raises(InputError, match=r"overlap \(1, 3\); they need \(2, 2\) and \(2, 1\)"):
+        TeacherStudent(50, second=[1.0, 1.0], overlap=[[0.1, 0.1, 0.1]])
+    with pytest.raises(InputError, match="teacher_gram is not positive definite"):
+        TeacherStudent(50, teacher_gram=[[1.0, 2.0], [2.0, 1.0]])
 
 
 def test_groups_all_at_once_are_groups_one_by_one(monkeypatch):

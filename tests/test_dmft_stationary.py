@@ -11,6 +11,7 @@ from scipy.stats import norm
 from riron.errors import InputError
 from riron.problems import TeacherStudent
 from riron.theory.dmft import (
+    normal_floor,
     parameter_law,
     sampling_floor,
     solve,
@@ -116,6 +117,20 @@ def test_wasserstein_distance_is_an_integral_over_quantiles():
         np.testing.assert_allclose(wasserstein_to_normal(jnp.asarray(samples), 1.7), np.sqrt(exact), rtol=1e-6)
         far = wasserstein_to_normal(jnp.full(4, 10.0), 1e-9)
     np.testing.assert_allclose(far, 10.0)
+
+
+def test_the_floor_is_that_of_independent_draws():
+    """Distances written out with the means of slices of the normal law; the shape's after mean and variance are made
+    those of the law."""
+    rng, d, found = np.random.default_rng(2), 60, []
+    slices = -np.diff(norm.pdf(norm.ppf(np.arange(d + 1) / d)))
+    distance = lambda g: np.sqrt(np.mean(g**2) - 2 * np.sort(g) @ slices + 1)
+    for _ in range(2000):
+        g = rng.normal(size=d)
+        found.append((distance(g), distance((g - g.mean()) / g.std())))
+    error = np.std(found, axis=0) / np.sqrt(len(found))
+    for k, (mean, own) in enumerate(normal_floor(d).values()):
+        assert abs(mean - np.mean(found, axis=0)[k]) < 4.5 * np.hypot(error[k], own)
 
 
 def test_parameters_of_gradient_descent_are_as_far_as_independent_draws():

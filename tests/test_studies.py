@@ -89,10 +89,10 @@ def test_addresses_have_not_changed_by_accident():
 
 GOLDEN = {
     "dmft-large-batch": "823876aedd55",
-    "dmft-w2": "a582e7578114",
+    "dmft-w2": "afab6d36980e",
     "double-descent": "3a14abfc6ff0",
     "false-certificate": "fe2425af661a",
-    "generative-exponent": "dd03e2ad0555",
+    "generative-exponent": "a597facf913d",
     "homogenized-sgd": "ef9cb274fafd",
     "langevin-bias": "5676990c72a8",
     "mfld-convergence": "652381b12434",
@@ -104,7 +104,7 @@ GOLDEN = {
     "reshuffling": "e11fc046cbb6",
     "sgd-dmft": "b76fe5d0dea4",
     "sgd-stationary": "e6cccc132691",
-    "sgd-vs-gd": "2cae345071ec",
+    "sgd-vs-gd": "bcf43e9fe75f",
     "sgd-vs-sde": "8e401b828b11",
     "svrg-langevin": "21225b3a42c3",
 }

@@ -103,7 +103,10 @@ class TeacherStudent(Problem):
             gram = np.atleast_2d(as_array(teacher_gram, "teacher_gram", ndim=(0, 2)))
             theta = directions_with_gram(np.random.default_rng(seed).normal(size=(d, len(gram))), variances, gram)
         else:
-            theta = as_array(teacher, "teacher", ndim=(1, 2)).reshape(d, -1)
+            theta = as_array(teacher, "teacher", ndim=(1, 2))
+            theta = theta[:, None] if theta.ndim == 1 else theta
+            if len(theta) != d:
+                raise InputError(f"teacher has {len(theta)} rows and d={d}", do="give directions as columns, (d, K)")
             gram = theta.T @ (variances[:, None] * theta) / d
             check_covariance(gram, "the teacher's covariance", definite=True)
         m, K = len(readout), len(gram)

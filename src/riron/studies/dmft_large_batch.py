@@ -4,26 +4,23 @@ Steps are long and a batch is a quarter of the samples: neither side takes a lim
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from ..lab.verdict import Equal
 from ..lab.verdict.mutations import Instead
-from ..theory.dmft import solve
 from .base import Study, choice, param
-from .proportional import MODELS, ProportionalRun, slower
+from .proportional import SIZES, ProportionalRun, slower
 
 
 @dataclass(frozen=True, kw_only=True)
 class DMFTLargeBatch(Study):
     cites = ("mignacco2021", "gerbelot2024dmft")
-    sizes = {"quick": (128, 256, 512), "paper": (256, 512, 1024)}
+    sizes = SIZES
     mutations = {"batch_fraction": 3.0, "step_schedule": Instead(slower)}
     labels = {"size": "d", "t": "time, steps x step size / d"}
 
-    model: Literal["tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "erf-2", "erf-4", "steep"] = choice(
-        "tanh", "student, teacher and loss"
-    )
+    model: Literal[
+        "tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "tanh-4", "erf-2", "erf-4", "steep"
+    ] = choice("tanh", "student, teacher and loss")
     delta: float = param(2.0, 0.1, 100.0, "samples per dimension")
     dt: float = param(0.4, 1e-4, 10.0, "step size over d")
     batch_fraction: float = param(0.25, 1e-6, 1.0, "batch size over number of samples")
@@ -34,8 +31,7 @@ class DMFTLargeBatch(Study):
     groups: int = param(16, 2, 10000, "independent sweeps of the theory")
 
     def claims(self):
-        names = ("train_loss", "test_loss", *(["test_error"] if MODELS[self.model].get("sign") else []))
-        return tuple(Equal(name) for name in names)
+        return self.setting.claims()
 
     @property
     def setting(self) -> ProportionalRun:
@@ -48,4 +44,4 @@ class DMFTLargeBatch(Study):
         return self.setting.simulate(d, seeds=seeds, seed=self.seed)
 
     def predict(self, d):
-        return partial(solve, **self.setting.theory(d), paths=self.paths, groups=self.groups, key=self.seed + d)
+        return self.setting.predict(d, paths=self.paths, groups=self.groups, key=self.seed)

@@ -1,8 +1,9 @@
 """One-pass SGD of a committee follows differential equations of its overlaps, noise of its steps included (A5).
 
 Dots: SGD that uses each sample once. Line: closed equations for two erf units and two teachers, step sizes of order 1.
-The plateau, where both units share what they have learned, and the escape from it are on the curve. Leaving out the
-noise of the steps (gradient flow of the population loss) is refuted.
+The start overlaps with the teachers, so that runs of all dimensions share one curve: from a start without overlap each
+escapes a plateau in a time of its own (`theory.online_escape`). Leaving out the noise of the steps, which is gradient
+flow of the population loss, is refuted.
 """
 
 from dataclasses import dataclass

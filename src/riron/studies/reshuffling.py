@@ -5,27 +5,23 @@ mean-field theory with a clock that visits each sample once an epoch; with a clo
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from ..lab.verdict import Equal
 from ..lab.verdict.mutations import Instead
-from ..theory.dmft import solve
 from .base import Study, choice, param
-from .proportional import ProportionalRun, slower
+from .proportional import SIZES, ProportionalRun, slower
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reshuffling(Study):
     cites = ("gerbelot2024dmft",)
-    sizes = {"quick": (128, 256, 512), "paper": (256, 512, 1024)}
-    compare = (Equal("train_loss"), Equal("test_loss"))
+    sizes = SIZES
     mutations = {"clock": Instead("bernoulli"), "step_schedule": Instead(slower)}
     labels = {"size": "d", "t": "time, steps x step size / d"}
 
-    model: Literal["tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "erf-2", "erf-4", "steep"] = choice(
-        "tanh", "student, teacher and loss"
-    )
+    model: Literal[
+        "tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "tanh-4", "erf-2", "erf-4", "steep"
+    ] = choice("tanh", "student, teacher and loss")
     delta: float = param(2.0, 0.1, 100.0, "samples per dimension")
     sgd_temperature: float = param(1.0, 1e-4, 10.0, "step size over batch size")
     batch_fraction: float = param(0.0625, 1e-6, 1.0, "batch size over number of samples")
@@ -33,6 +29,9 @@ class Reshuffling(Study):
     epochs: int = param(2, 1, 1000, "length of the run", "passes over the data")
     paths: int = param(65536, 64, 10000000, "sample paths of the theory")
     groups: int = param(16, 2, 10000, "independent sweeps of the theory")
+
+    def claims(self):
+        return self.setting.claims()
 
     @property
     def setting(self) -> ProportionalRun:
@@ -46,4 +45,4 @@ class Reshuffling(Study):
         return self.setting.simulate(d, seeds=seeds, seed=self.seed)
 
     def predict(self, d):
-        return partial(solve, **self.setting.theory(d), paths=self.paths, groups=self.groups, key=self.seed + d)
+        return self.setting.predict(d, paths=self.paths, groups=self.groups, key=self.seed)

@@ -6,26 +6,23 @@ gradient, so linear and logistic regression, kinked losses and committees of sev
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
-from ..lab.verdict import Equal
 from ..lab.verdict.mutations import Instead
-from ..theory.dmft import solve
 from .base import Study, choice, param
-from .proportional import MODELS, ProportionalRun, slower
+from .proportional import SIZES, ProportionalRun, slower
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGDDMFT(Study):
     cites = ("celentano2021dmft", "gerbelot2024dmft", "mignacco2021")
-    sizes = {"quick": (128, 256, 512), "paper": (256, 512, 1024)}
+    sizes = SIZES
     mutations = {"delta": 1.3, "step_schedule": Instead(slower)}
     labels = {"size": "d", "t": "time, steps x step size / d"}
 
-    model: Literal["tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "erf-2", "erf-4", "steep"] = choice(
-        "tanh", "student, teacher and loss"
-    )
+    model: Literal[
+        "tanh", "least-squares", "logistic", "hinge", "relu", "tanh-2", "tanh-4", "erf-2", "erf-4", "steep"
+    ] = choice("tanh", "student, teacher and loss")
     clock: Literal["poisson", "bernoulli", "shuffle", "none"] = choice(
         "poisson", "batches with (poisson) or without (bernoulli) replacement, epochs, or all samples"
     )
@@ -38,8 +35,7 @@ class SGDDMFT(Study):
     groups: int = param(16, 2, 10000, "independent sweeps of the theory")
 
     def claims(self):
-        names = ("train_loss", "test_loss", *(["test_error"] if MODELS[self.model].get("sign") else []))
-        return tuple(Equal(name) for name in names)
+        return self.setting.claims()
 
     @property
     def setting(self) -> ProportionalRun:
@@ -51,5 +47,4 @@ class SGDDMFT(Study):
         return self.setting.simulate(d, seeds=seeds, seed=self.seed)
 
     def predict(self, d):
-        # Another key at each size: the errors of the lines are then independent, as the extrapolation supposes.
-        return partial(solve, **self.setting.theory(d), paths=self.paths, groups=self.groups, key=self.seed + d)
+        return self.setting.predict(d, paths=self.paths, groups=self.groups, key=self.seed)

@@ -6,30 +6,21 @@ as a wrong line it is refuted for kinked activations. As the temperature tends t
 """
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import numpy as np
-import xarray as xr
 
 from ..dynamics import sgd
 from ..lab.running import simulate
-from ..lab.verdict import Equal
 from ..lab.verdict.mutations import Instead
-from ..problems import TeacherStudent
-from ..theory.dmft import solve
 from .base import Study, choice, param
-from .proportional import MODELS
-
-TIMES = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+from .proportional import SIZES, ProportionalRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGDvsSDE(Study):
     cites = ("gerbelot2024dmft",)
-    sizes = {"quick": (128, 256, 512), "paper": (256, 512, 1024)}
-    # Overlaps fluctuate by 1/sqrt(d) around their limit, smooth averages over them are shifted by 1/d.
-    compare = (Equal("train_loss", rates=(1,)), Equal("test_loss", rates=(1,)))
+    sizes = SIZES
     mutations = {"clock": Instead("brownian")}
     labels = {"size": "d", "t": "time, steps x step size / d"}
 
@@ -41,27 +32,22 @@ class SGDvsSDE(Study):
     paths: int = param(98304, 64, 10000000, "sample paths of the theory")
     groups: int = param(24, 2, 10000, "independent sweeps of the theory")
 
-    def problem(self, d):
-        return TeacherStudent(d, label_noise=self.label_noise, **MODELS[self.model])
+    @property
+    def setting(self) -> ProportionalRun:
+        """Steps of the theory, which have no length in the limit; the runs have their own."""
+        return ProportionalRun(self.model, "poisson", self.delta, 0.1, 5.0, label_noise=self.label_noise, points=5)
+
+    def claims(self):
+        return self.setting.claims()
 
     def simulate(self, d, *, seeds):
-        steps = np.rint(TIMES * d / (self.sgd_temperature * self.batch)).astype(int)
-        record = xr.DataArray(steps, {"t": TIMES}, "t")
-        dynamics = sgd(step_size=self.sgd_temperature * self.batch, batch=self.batch)
-        n = round(self.delta * d)
-        return simulate(self.problem(d), dynamics, n=n, record=record, seeds=seeds, seed=self.seed)
+        run, step_size = self.setting, self.sgd_temperature * self.batch
+        times = run.dt * run.steps
+        record = run.axis(np.rint(times * d / step_size).astype(int))
+        dynamics = sgd(step_size=step_size, batch=self.batch)
+        return simulate(run.problem(d), dynamics, n=run.samples(d), record=record, seeds=seeds, seed=self.seed)
 
     def predict(self, d):
-        return partial(
-            solve,
-            self.problem(d),
-            delta=self.delta,
-            horizon=TIMES[-1],
-            dt=0.1,
-            clock="poisson",
-            sgd_temperature=self.sgd_temperature,
-            record=xr.DataArray(TIMES, {"t": TIMES}, "t"),
-            paths=self.paths,
-            groups=self.groups,
-            key=self.seed + d,
-        )
+        told = {"paths": self.paths, "groups": self.groups, "key": self.seed, "sgd_temperature": self.sgd_temperature}
+        told |= {"batch_fraction": None}
+        return self.setting.predict(d, **told)

@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import InputError
 from ...problems.teacher_student import TeacherStudent
 from .setting import Setting
+from .stability import stable_steps
 
 DIVERGED = 1e8
 FEW_PATHS = 10  # paths for each regressor
@@ -51,21 +52,6 @@ def first_divergence(problem: TeacherStudent, points: Any, setting: Setting) -> 
         stacklevel=4,
     )
     return step
-
-
-def stable_steps(problem: TeacherStudent, setting: Setting) -> str:
-    """Steps that are stable for a quadratic loss as curved as this one at the start."""
-    samples = (x[:512] for x in problem.fresh(problem.start_gram, problem.start_overlap))
-    curvature = jax.vmap(jax.hessian(problem.sample_loss))(*samples)
-    largest = float(jnp.max(jnp.linalg.eigvalsh(curvature)))
-    if not largest > 0:
-        return "Use a smaller dt."
-    edge = largest * (1 + setting.delta**-0.5) ** 2 + setting.ridge
-    dt = 2 * (1 + float(setting.momenta[:2].max())) / edge
-    said = f"A quadratic loss with the largest curvature at the start, {largest:.3g}, is stable for dt < {dt:.3g}"
-    if setting.kernel == "none":
-        return said + "."
-    return said + f" and sgd_temperature = dt / (batch_fraction delta) < {2 / largest:.3g}."
 
 
 def warn_of_symmetry(problem: TeacherStudent) -> None:

@@ -1,5 +1,7 @@
 """The law of the parameters: each coordinate is Gaussian given that of the teacher. How far samples are from it."""
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -58,16 +60,28 @@ def sampling_floor(
 
     Returns: Dataset with wasserstein and its `_stderr` on the record's axis.
     """
-    scale = as_positive(scale, "scale")
-    with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(key), int(draws))
-        one = lambda key: wasserstein_to_normal(jax.random.normal(key, (int(d),)), 1.0)
-        found = np.asarray(jax.lax.map(one, keys, batch_size=64))
+    scale, floor = as_positive(scale, "scale"), normal_floor(int(d), int(draws), key)
     line = solve(problem, key=key, **options)
     _, sd = parameter_law(line, problem)
-    axis = line.train_loss.dims
-    variables = {
-        "wasserstein": (axis, scale * sd * found.mean()),
-        "wasserstein_stderr": (axis, scale * sd * found.std(ddof=1) / len(found) ** 0.5),
-    }
+    axis, (mean, error) = line.train_loss.dims, floor["wasserstein"]
+    variables = {"wasserstein": (axis, scale * sd * mean), "wasserstein_stderr": (axis, scale * sd * error)}
     return xr.Dataset(variables, line.coords, {"theory": "riron.theory.dmft.sampling_floor"})
+
+
+def shape_distance(samples: jax.Array) -> jax.Array:
+    """W2 distance to N(0, 1) of samples (n,) shifted and scaled to the mean 0 and the variance 1: of their shape."""
+    return wasserstein_to_normal((samples - jnp.mean(samples)) / jnp.std(samples), 1.0)
+
+
+@lru_cache(maxsize=32)
+def normal_floor(d: int, draws: int = 1000, key: int = 0) -> dict[str, tuple[float, float]]:
+    """Of d independent draws of N(0, 1): W2 distance to that law, and that of their shape; each with standard error."""
+
+    def one(key):
+        samples = jax.random.normal(key, (d,))
+        return jnp.stack([wasserstein_to_normal(samples, 1.0), shape_distance(samples)])
+
+    with jax.enable_x64(True):
+        found = np.asarray(jax.lax.map(one, jax.random.split(jax.random.key(key), draws), batch_size=64))
+    mean, error = found.mean(axis=0), found.std(axis=0, ddof=1) / draws**0.5
+    return {name: (mean[k], error[k]) for k, name in enumerate(("wasserstein", "shape"))}

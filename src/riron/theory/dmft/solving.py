@@ -20,7 +20,8 @@ from .observables import Values, extrapolated, mean_and_error, observables, two_
 from .past import Plan, plan
 from .reduced import reduced, start_covariance
 from .setting import Schedule, Setting, settle
-from .sweep import Group, Law, Rows, sweep_groups
+from .stability import warn_of_long_steps
+from .sweep import Group, Law, Rows, sweep_groups, usable_cores
 
 RESPONSE_SCALE = 1.0  # prior size of the response per unit of time: .03 biases the test loss by 25 %, 4 doubles scatter
 
@@ -156,7 +157,8 @@ def at_one_resolution(
     m = problem.second.shape[0]
     planned = plan(setting.steps + 1, blocks, tuple(sorted(set(setting.asked))))
     together = jax.default_backend() != "cpu"
-    check_memory((planned.capacity + 1) * m, paths, groups if together else 1, blocks is not None, available_memory())
+    side_by_side = groups if together else min(groups, usable_cores())
+    check_memory((planned.capacity + 1) * m, paths, side_by_side, blocks is not None, available_memory())
     law, group, steps = inputs_of_sweep(problem, setting, chances, planned)
     points, kept_w, kept_R = sweep_groups(
         problem.sample_loss, law, group, steps, setting.kernel, setting.pairs,
@@ -165,6 +167,8 @@ def at_one_resolution(
     diverged = first_divergence(problem, points, setting)
     if diverged is None:
         warn_of_few_paths(points, setting, paths, planned.capacity * m)
+        if setting.pairs or not setting.limit:  # of two resolutions the coarse one speaks for both
+            warn_of_long_steps(problem, points, setting)
     values = observables(problem, points, setting.record)
     if problem.plain:
         values |= {name: values[name][..., 0, 0] for name in ("overlap", "self_overlap")}

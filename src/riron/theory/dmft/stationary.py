@@ -15,7 +15,6 @@ import xarray as xr
 from ...checks import as_positive
 from ...errors import InputError
 from ...models.activations import identity
-from ...problems.losses import squared
 from ...problems.teacher import SummedLink
 from ...problems.teacher_student import TeacherStudent
 from . import drawing
@@ -23,6 +22,7 @@ from .observables import mean_and_error
 from .reduced import reduced
 from .setting import settle
 from .solving import forecast, paths_in_a_group
+from .stability import is_least_squares, marchenko_pastur
 
 BISECTIONS = 60
 DAMPING = 0.5
@@ -60,7 +60,7 @@ def stationary_least_squares(
     with jax.enable_x64(True):
         small = reduced(problem)
         linear = isinstance(small.link, SummedLink) and small.link.activation is identity
-        if not (linear and small.activation is identity and small.loss is squared and small.plain) or small.sign:
+        if not (linear and is_least_squares(small) and small.plain) or small.sign:
             raise InputError(
                 "the closed form is known for one linear unit with squared loss", do="use time_averaged for others"
             )
@@ -105,15 +105,6 @@ def stationary_least_squares(
         "self_overlap": rho * float(weight @ (x * fit) ** 2) + chance + thermal,
     }
     return xr.Dataset(values, attrs={"theory": "riron.theory.dmft.stationary_least_squares"})
-
-
-def marchenko_pastur(delta: float, nodes: int = 4000) -> tuple[np.ndarray, np.ndarray]:
-    """Eigenvalues of X^T X / delta, entries of X of variance 1/d, and their weights; without samples a mass at 0."""
-    low, high = (1 - delta**-0.5) ** 2, (1 + delta**-0.5) ** 2
-    angle = np.pi * (np.arange(nodes) + 0.5) / nodes
-    x = (low + high) / 2 + (high - low) / 2 * np.cos(angle)
-    weight = delta * ((high - low) / 2 * np.sin(angle)) ** 2 / (2 * np.pi * x) * np.pi / nodes
-    return (np.append(x, 0.0), np.append(weight, 1 - delta)) if delta < 1 else (x, weight)
 
 
 def stationary_convex(problem: TeacherStudent, *, delta: float, ridge: float | None = None) -> xr.Dataset:

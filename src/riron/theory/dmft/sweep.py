@@ -14,6 +14,8 @@ Source: the equations are those of Celentano, Cheng & Montanari 2021 and Gerbelo
 Zdeborova 2022, here with their Gaussian noises, not their covariances, as the variables.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -245,18 +247,27 @@ def join(state: State, into: jax.Array, gone: jax.Array, m: int) -> State:
 def sweep_groups(sample_loss, law, groups, rows, clock, pairs, sizes, together: bool):
     """`sweep` for each group of paths, results stacked.
 
-    Group by group the past of one stays in the cache of a processor; all together is what a graphics card likes. Not in
-    threads: two that compile at once can end the process.
+    Group by group, side by side on the cores, the past of one stays in the cache of a processor; all in one call is
+    what a graphics card likes. Two threads that compile at once can end the process, so the first group is alone.
     """
     if together:
         return sweep_together(sample_loss, law, groups, rows, clock, pairs, sizes)
+    alone = [jax.tree.map(lambda a, k=k: a[k], groups) for k in range(len(groups.F))]
 
-    def one(k: int):
-        alone = jax.tree.map(lambda a: a[k], groups)
-        return sweep_alone(sample_loss, law, alone, rows, clock, pairs, sizes)
+    def one(group: Group):
+        with jax.enable_x64(True):  # a setting of the thread
+            return jax.block_until_ready(sweep_alone(sample_loss, law, group, rows, clock, pairs, sizes))
 
-    found = [jax.block_until_ready(one(k)) for k in range(len(groups.F))]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = [pool.submit(one, alone[0]).result(), *pool.map(one, alone[1:])]
     return jax.tree.map(lambda *parts: jnp.stack(parts), *found)
+
+
+def usable_cores() -> int:
+    """Cores of this process; a limit on XLA's own threads (NPROC) holds here too."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    limit = os.environ.get("NPROC", "")
+    return max(1, min(count, int(limit)) if limit.isdigit() else count)
 
 
 @eqx.filter_jit
