@@ -114,10 +114,29 @@ def test_diverged_runs_numbers_without_a_record_and_other_theories_are_drawn():
     plots.draw(single, {8: line[32]})
 
 
-def test_a_record_of_two_dimensions_is_refused():
-    data = xr.Dataset({"a": (("seed", "x", "y"), np.ones((4, 2, 2)))})
-    with pytest.raises(InputError, match="a has the record"):
-        plots.draw(data, data.isel(seed=0))
+def test_a_record_of_several_dimensions_is_laid_out_along_one():
+    values = np.arange(24.0).reshape(4, 3, 2) + 1
+    data = xr.Dataset({"a": (("seed", "x", "y"), values)}, {"x": [1, 10, 100], "y": [0, 1]})
+    line = data.mean("seed")
+    s = plots.Series.of(data, line, "a")
+    assert s.axis == "y, x"
+    np.testing.assert_array_equal(s.x, [0, 1, 2, 4, 5, 6])  # the longest axis runs fastest, with a gap between pieces
+    np.testing.assert_allclose(s.line, values.mean(axis=0).T.ravel())
+    np.testing.assert_allclose(s.mean, s.line)
+    assert s.poles == (3.0,)
+    assert "y, x" in everything(plots.draw(data, line))
+
+
+def test_points_that_have_names_are_called_by_them():
+    data = xr.Dataset({"a": (("seed", "method"), np.arange(8.0).reshape(4, 2) + 1)}, {"method": ["GLD", "SGLD"]})
+    figure = plots.draw(data, data.mean("seed"))
+    assert {"GLD", "SGLD"} <= {text.get_text() for text in figure.axes[1].get_xticklabels()}
+
+
+def test_a_line_of_one_point_can_be_seen():
+    numbers = {10: xr.Dataset({"excess_risk": ("seed", np.arange(1, 9.0))})}
+    figure = plots.draw(numbers, {10: xr.Dataset({"excess_risk": 4.5})})
+    assert figure.axes[0].lines[0].get_marker() == "_"
 
 
 def test_sizes_can_be_told_apart_in_grey():

@@ -120,12 +120,13 @@ def shade(colour: str, k: int, count: int) -> tuple[float, float, float]:
 
 
 def record_of(dataset: xr.Dataset, name: str) -> tuple[str, np.ndarray]:
-    """The record axis of a variable and its numbers (positions where it has no labels)."""
+    """The record axis of a variable and its numbers (positions where its labels are names, or there are none)."""
     axes = [str(d) for d in dataset[name].dims if d != "seed"]
     if len(axes) != 1:
         raise InputError(f"{name} has the record {tuple(axes)}", do="choose one point of all axes but one to draw it")
     axis = axes[0]
-    return axis, np.asarray(dataset[axis] if axis in dataset.coords else np.arange(dataset.sizes[axis]), np.float64)
+    numbers = axis in dataset.coords and np.issubdtype(dataset[axis].dtype, np.number)
+    return axis, np.asarray(dataset[axis] if numbers else np.arange(dataset.sizes[axis]), np.float64)
 
 
 def choose_scales(axes: Axes, x: np.ndarray, y: np.ndarray) -> None:

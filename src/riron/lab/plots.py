@@ -62,7 +62,9 @@ def draw(
 
     Returns: a Matplotlib Figure; `save` writes it.
 
-    Raises: InputError for a variable that is not there, or a record of more than one dimension.
+    A record of several dimensions is laid out along one axis, piece after piece.
+
+    Raises: InputError for a variable that is not there.
     """
     measured, predicted = as_datasets(dots, "dots"), as_datasets(line, "line")
     names = choose_variables(measured, predicted, report, variables)
@@ -116,6 +118,8 @@ class Series:
 
     @classmethod
     def of(cls, dots: xr.Dataset, line: xr.Dataset, name: str) -> "Series":
+        if dots[name].ndim > 2:
+            return cls.of(*laid_out(dots, line, name), name)
         axis, x = record_of(dots, name)
         runs = np.asarray(dots[name].transpose("seed", axis), np.float64)
         with np.errstate(all="ignore"):  # diverged runs leave no dot
@@ -138,6 +142,23 @@ class Series:
         return self.x[sound], value[sound], error[sound]
 
 
+def laid_out(dots: xr.Dataset, line: xr.Dataset, name: str) -> tuple[xr.Dataset, xr.Dataset]:
+    """The variable with all axes of its record joined into one, the longest running fastest, a gap between pieces."""
+    axes = sorted((str(d) for d in dots[name].dims if d != "seed"), key=dots.sizes.__getitem__)
+    length = dots.sizes[axes[-1]]
+    pieces = int(np.prod([dots.sizes[axis] for axis in axes[:-1]]))
+    place = (np.arange(pieces)[:, None] * (length + 1) + np.arange(length)).ravel()
+    joined = ", ".join(axes)
+    between = {"poles": np.arange(1, pieces) * (length + 1) - 1.0}
+    coords = {joined: xr.Variable(joined, place, between)}
+    of = lambda data, lead: np.asarray(data[name].transpose(*lead, *axes), np.float64)
+    runs, told = of(dots, ["seed"]), of(line, [])
+    return (
+        xr.Dataset({name: (("seed", joined), runs.reshape(len(runs), -1))}, coords),
+        xr.Dataset({name: (joined, told.ravel())}, coords),
+    )
+
+
 def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str, labels, beside: Mapping) -> None:
     measured, predicted, beside = _with_record(measured, predicted, name, beside)
     series = {size: Series.of(measured[size], predicted[size], name) for size in measured}
@@ -150,7 +171,10 @@ def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str,
         if largest or not same:
             text = f"theory, limit of large {words_for('size', labels).rstrip(' =')}" if same else f"theory{at_size}"
             dashes = DASHES[(len(series) - 1 - k) % len(DASHES)]
-            above.plot(*s.path(), color=shade(LINE, k, len(series)), linestyle=dashes, label=text, zorder=2)
+            told = {"color": shade(LINE, k, len(series)), "linestyle": dashes, "label": text, "zorder": 2}
+            if len(s.x) == 1:  # a line through one point cannot be seen
+                told |= {"marker": "_", "markersize": 40, "markeredgewidth": 1.5}
+            above.plot(*s.path(), **told)
         if largest:
             _bands(above, below, s, predicted[size], name)
             for pole in s.poles:
@@ -170,15 +194,29 @@ def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str,
             y = np.asarray(others[largest_size][name], np.float64)
             above.plot(series[largest_size].x, y, color=GREY, linewidth=0.9, linestyle=":", label=label)
     x = np.concatenate([s.x for s in series.values()])
-    choose_scales(above, x, np.concatenate([np.append(s.line, s.mean) for s in series.values()]))
+    axis = series[largest_size].axis
+    names = names_along(measured[largest_size], axis)
+    positions = names is not None or "," in axis  # and not values
+    choose_scales(
+        above, 0 * x if positions else x, np.concatenate([np.append(s.line, s.mean) for s in series.values()])
+    )
     for axes in (above, below):
         axes.margins(x=0.045)
     if above.get_xscale() == "log":
         plain_log_ticks(above.xaxis, x)
     above.tick_params(labelbottom=False)
-    below.set(xlabel=words_for(series[largest_size].axis, labels), ylabel="dots/line − 1")
+    if names is not None:
+        below.set_xticks(np.arange(len(names)), names)
+    below.set(xlabel=words_for(axis, labels), ylabel="dots/line − 1")
     below.yaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g} %".replace("-", "−")))
     below.set_ylim(-1.15 * reach, 1.15 * reach)
+
+
+def names_along(dots: xr.Dataset, axis: str) -> list[str] | None:
+    """The labels of an axis whose points have names; None where they are numbers."""
+    if axis not in dots.coords or np.issubdtype(dots[axis].dtype, np.number):
+        return None
+    return [str(name) for name in dots[axis].values]
 
 
 def _is_one_line(lines: Sequence[np.ndarray]) -> bool:

@@ -57,7 +57,9 @@ class Result:
         from ..lab import plots
 
         options.setdefault("title", f"{self.study.name()}: {self.verdict['verdict']}")
-        options.setdefault("variables", [entry["variable"] for entry in self.verdict["comparisons"]])
+        judged = [entry["variable"] for entry in self.verdict["comparisons"]]
+        lines = list(self.line.values())  # an exponent is judged on dots that have no line
+        options.setdefault("variables", [name for name in judged if all(name in line for line in lines)])
         options = {"beside": self.beside, "labels": self.study.labels} | options
         return plots.draw(self.dots, self.line, self.verdict, **options)
 
