@@ -38,7 +38,9 @@ def store(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", catalogue())
 def test_verdict_holds_and_every_wrong_line_fails(name):
-    report = running.run(name, seeds=64).verdict
+    result = running.run(name, seeds=64)
+    report = result.verdict
+    assert result.plot().axes
     if report["verdict"] == "inconclusive":
         enough = int(1.15 * report["seeds_that_would_decide"])  # the forecast of the number is itself random
         report = running.run(name, seeds=enough).verdict
