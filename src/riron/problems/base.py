@@ -176,14 +176,8 @@ class Composed(Problem):
     ridge: jax.Array = eqx.field(converter=to_real, default=0.0)
 
 
-class OnePass(Problem):
-    """A problem in which every sample is used once: its objective is a stream of fresh samples.
-
-    Pass it to `simulate` without n and data. It measures what the problem measures on fresh data.
-
-    Args:
-      problem: a problem whose law can be sampled.
-    """
+class Around(Problem):
+    """A problem that owns another and has its law, model, loss, ridge and start."""
 
     problem: Problem
 
@@ -206,6 +200,19 @@ class OnePass(Problem):
     def ridge(self) -> jax.Array:
         return self.problem.ridge
 
+    def initial(self, key: jax.Array) -> Params:
+        return self.problem.initial(key)
+
+
+class OnePass(Around):
+    """A problem in which every sample is used once: its objective is a stream of fresh samples.
+
+    Pass it to `simulate` without n and data. It measures what the problem measures on fresh data.
+
+    Args:
+      problem: a problem whose law can be sampled.
+    """
+
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:
         return self.problem.dims
@@ -217,9 +224,6 @@ class OnePass(Problem):
 
     def objective(self, data: Any = ()) -> Objective:
         return Stream(law=self.law, model=self.model, loss=self.loss, ridge=self.ridge)
-
-    def initial(self, key: jax.Array) -> Params:
-        return self.problem.initial(key)
 
     def measure(self, objective: Objective, params: Params) -> dict[str, jax.Array]:
         return self.problem.measure_fresh(params)

@@ -4,12 +4,11 @@ from typing import Any
 
 import jax
 
-from ..models.base import Model, Params
-from .base import Data, Law, Objective, Problem
-from .losses import Loss
+from ..models.base import Params
+from .base import Around, Data, Objective
 
 
-class Chains(Problem):
+class Chains(Around):
     """A problem that also records its parameters: `simulate` gives chains, and `to_arviz` hands them on.
 
     Each leaf of the parameters becomes a variable: the keys of a dictionary (nested ones joined by a dot), or
@@ -18,27 +17,6 @@ class Chains(Problem):
     Args:
       problem: any problem, a `LogDensity` or one with data.
     """
-
-    problem: Problem
-
-    def __init__(self, problem: Problem):
-        self.problem = problem
-
-    @property
-    def law(self) -> Law:
-        return self.problem.law
-
-    @property
-    def model(self) -> Model:
-        return self.problem.model
-
-    @property
-    def loss(self) -> Loss:
-        return self.problem.loss
-
-    @property
-    def ridge(self) -> jax.Array:
-        return self.problem.ridge
 
     @property
     def data(self) -> Any:
@@ -55,9 +33,6 @@ class Chains(Problem):
 
     def objective(self, data: Any) -> Objective:
         return self.problem.objective(data)
-
-    def initial(self, key: jax.Array) -> Params:
-        return self.problem.initial(key)
 
     def measure(self, objective: Objective, params: Params) -> dict[str, jax.Array]:
         return {**self.problem.measure(objective, params), **named_leaves(params)}
