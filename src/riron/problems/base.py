@@ -177,7 +177,10 @@ class Composed(Problem):
 
 
 class Around(Problem):
-    """A problem that owns another and has its law, model, loss, ridge and start."""
+    """A problem that owns another and has its law, model, loss, ridge and start.
+
+    A subclass repeats `__init__`: type checkers give every dataclass one of its own, made from the fields.
+    """
 
     problem: Problem
 
@@ -212,6 +215,9 @@ class OnePass(Around):
     Args:
       problem: a problem whose law can be sampled.
     """
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
 
     @property
     def dims(self) -> dict[str, tuple[str, ...]]:

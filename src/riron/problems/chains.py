@@ -5,7 +5,7 @@ from typing import Any
 import jax
 
 from ..models.base import Params
-from .base import Around, Data, Objective
+from .base import Around, Data, Objective, Problem
 
 
 class Chains(Around):
@@ -17,6 +17,9 @@ class Chains(Around):
     Args:
       problem: any problem, a `LogDensity` or one with data.
     """
+
+    def __init__(self, problem: Problem):
+        super().__init__(problem)
 
     @property
     def data(self) -> Any:
