@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "base": ["Guarantee"],
         "disagreement": ["Disagreement", "disagreement", "disagreement_limit"],
         "dual_newton": ["DualNewton", "dual_newton"],
+        "generalisation": ["Bound"],
         "loss_floor": ["LossFloor", "loss_floor"],
         "missing_neurons": ["Improved", "improve"],
         "optimality_gap": ["Certificate", "optimality_gap"],
