@@ -17,3 +17,18 @@ def forget_what_was_compiled():
     jax.clear_caches()
     eqx.clear_caches()
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For short runs: compiling them with few optimisations takes a quarter of the time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def float64():
+    """64-bit numbers in JAX."""
+    with jax.enable_x64(True):
+        yield

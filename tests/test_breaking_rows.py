@@ -1,6 +1,5 @@
 """Rows that set the edge, and clipping, against removal by hand and against runs in NumPy."""
 
-import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,12 +20,7 @@ Y = X @ np.array([1.0, -1.0, 0.5, 0.0]) + RNG.normal(size=N)
 HEAVY = Spectrum.of(X, Y)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These problems are small: compiling them with few optimisations takes a fraction of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def refused(call, *words):

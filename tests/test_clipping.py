@@ -17,10 +17,7 @@ X, Y = RNG.normal(size=(12, 3)) * np.array([1, 3, 0.3]), RNG.normal(size=12)
 RIDGE, STEP, THRESHOLD = 0.1, 0.05, 0.7
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def clipped_descent(steps, threshold=THRESHOLD):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from overlap_checks import check_overlaps
 
 from riron.problems import TeacherStudent
 from riron.theory import dmft
@@ -11,24 +12,12 @@ from riron.theory.dmft import solving
 from riron.theory.dmft.clocks import CLOCKS, Place, Rate
 from riron.theory.dmft.past import plan
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def solve(problem, **options):
-    """The theory; no line may break Cauchy and Schwarz, q q^T <= rho Q."""
-    line = dmft.solve(problem, **options)
-    Q, q, rho = (np.asarray(a, float) for a in (line.self_overlap, line.overlap, problem.teacher_gram))
-    if problem.plain:
-        Q, q = Q[..., None, None], q[..., None, None]
-    rest = Q - q @ np.linalg.solve(rho, np.swapaxes(q, -1, -2))
-    assert (np.linalg.eigvalsh(rest[np.isfinite(rest).all(axis=(-1, -2))]) > -1e-7 * np.trace(rho)).all()
-    return line
+    """The theory, its overlaps checked."""
+    return check_overlaps(dmft.solve(problem, **options), problem)
 
 
 def marchenko_pastur(delta, nodes=2000):

@@ -2,7 +2,6 @@
 
 import warnings
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -17,12 +16,7 @@ COMMON = {"paths": 4096, "groups": 8}
 WIDE = {"teacher_gram": 4.0, "overlap": 0.6, "start_gram": 1.5}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def linear(**options):

@@ -1,20 +1,12 @@
 """The sweep against the older form of its theory, with two-time functions and derivatives of the loss, in NumPy."""
 
-import jax
 import numpy as np
 import pytest
 
 from riron.problems import TeacherStudent
 from riron.theory.dmft import solve, solving
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 DELTA, RHO, NOISE, START, OVERLAP = 1.5, 2.0, 0.2, 1.3, 0.5
 PROBLEM = TeacherStudent(

@@ -12,12 +12,7 @@ from riron.theory.dmft.reduced import reduced
 from riron.theory.dmft.setting import settle
 from riron.theory.dmft.solving import inputs_of_sweep
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def predicted(problem, *, second_knots=3, fraction=0.2):

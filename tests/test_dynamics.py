@@ -28,20 +28,7 @@ from riron.errors import InputError
 from riron.lab.running import simulate
 from riron.problems import LeastSquares, OnePass, from_arrays
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
-
+pytestmark = pytest.mark.usefixtures("quick_compilation", "float64")
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(5, 2)), RNG.normal(size=5) + 1

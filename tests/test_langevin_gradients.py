@@ -35,20 +35,7 @@ from riron.lab.running import simulate
 from riron.models.base import Model
 from riron.problems import Chains, LeastSquares, LogDensity, OnePass, QuadraticSum, from_arrays
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
-
+pytestmark = pytest.mark.usefixtures("quick_compilation", "float64")
 
 RNG = np.random.default_rng(1)
 N, D = 5, 2

@@ -18,13 +18,7 @@ from riron.theory.ula_on_a_grid import ula_on_a_grid
 RNG = np.random.default_rng(5)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 N, D, B, PERIOD, STEPS, CHAINS = 12, 2, 3, 4, 18, 40_000
 H = RNG.exponential(size=(N, D)) * [1.0, 2.0]

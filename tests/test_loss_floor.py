@@ -15,13 +15,7 @@ from riron.guarantees import ReLUNetwork, improve, loss_floor, read_network
 from riron.guarantees.directions import search, upper_bound
 from riron.guarantees.penalised import LOSSES, read_setting
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def table(name, rows=None):

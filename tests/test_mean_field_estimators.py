@@ -2,7 +2,6 @@
 
 import warnings
 
-import jax
 import numpy as np
 import pytest
 from sklearn.datasets import load_iris
@@ -20,12 +19,7 @@ Y = np.sin(2 * X[:, 0]) + 0.1 * RNG.normal(size=60)
 WARM = {"lam1": 0.1, "lam2": 0.1, "width": 200, "steps": 400, "tol": 0.1, "random_state": 1}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module", autouse=True)

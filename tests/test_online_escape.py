@@ -10,14 +10,7 @@ from riron.theory.online_escape import escape_time
 from riron.theory.online_schedule import Knots, best_schedule
 from riron.theory.online_sgd import one_pass_sgd
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CORRELATION = {"loss": lambda f, y: -f * y}  # learns by growing along the teacher, norm kept
 

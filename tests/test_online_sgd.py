@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
+from overlap_checks import check_overlaps
 from scipy.special import erf
 
 from riron.errors import InputError
@@ -13,24 +14,12 @@ from riron.theory import erf_integrals, online_sgd
 from riron.theory.online_averages import averages_of, hermite_nodes
 from riron.theory.online_sgd import make_flow
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def one_pass_sgd(problem, **options):
-    """The theory; no line may break Cauchy and Schwarz, q q^T <= rho Q."""
-    line = online_sgd.one_pass_sgd(problem, **options)
-    Q, q, rho = (np.asarray(a, float) for a in (line.self_overlap, line.overlap, problem.teacher_gram))
-    if problem.plain:
-        Q, q = Q[..., None, None], q[..., None, None]
-    rest = Q - q @ np.linalg.solve(rho, np.swapaxes(q, -1, -2))
-    assert (np.linalg.eigvalsh(rest[np.isfinite(rest).all(axis=(-1, -2))]) > -1e-7 * np.trace(rho)).all()
-    return line
+    """The theory, its overlaps checked."""
+    return check_overlaps(online_sgd.one_pass_sgd(problem, **options), problem)
 
 
 def test_erf_integrals_are_gaussian_averages():

@@ -25,12 +25,7 @@ Y = np.sin(2 * X[:, 0]) + 0.2 * RNG.normal(size=N)
 SIZE = {"groups": 16, "particles": 400, "moves": 4}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def make(loss="squared", R=3.0, lam=0.02, lam1=None):

@@ -22,20 +22,7 @@ from riron.problems import (
 from riron.problems.gaussian_nodes import gaussian_nodes
 from riron.problems.sampling import scaled_words, uniform_index
 
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """These runs are short: compiling them with few optimisations takes a quarter of the time."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
-
+pytestmark = pytest.mark.usefixtures("quick_compilation", "float64")
 
 KEY = lambda k: jax.random.key(k)
 

@@ -20,10 +20,7 @@ from riron.theory.stability import stability_edge
 N, P, BATCH, STEPS = 60, 5, 4, 90
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 @pytest.fixture(scope="module")

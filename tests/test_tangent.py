@@ -24,10 +24,7 @@ N, M, D = 40, 15, 6
 X, X_TEST = RNG.normal(size=(N, D)) / np.sqrt(D), RNG.normal(size=(M, D)) / np.sqrt(D)
 
 
-@pytest.fixture(autouse=True)
-def float64():
-    with jax.enable_x64(True):
-        yield
+pytestmark = pytest.mark.usefixtures("float64")
 
 
 def two_layers(width, outputs=None, seed=0):

@@ -10,12 +10,7 @@ from riron.dynamics.tempered_smc import adapt_ladder, local_chains, tempered_smc
 from riron.errors import InputError
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Compiling takes longer than running here."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def linear_plus_quadratic(args, W):

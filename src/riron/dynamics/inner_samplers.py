@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..problems.base import Objective
 from ..problems.mean_field import MeanFieldSum
 from .base import Dynamics
-from .tempered_smc import Ladder, _pilot, _production
+from .tempered_smc import Ladder, pilot_rungs, production
 
 
 class InnerSampler(eqx.Module):
@@ -71,9 +71,9 @@ class Tempering(InnerSampler):
     def __call__(self, objective, W, draw, temperature):
         args, sd = (objective, temperature), jnp.sqrt(temperature / objective.ridge)
         shape = {"dim": W.shape[1], "dtype": W.dtype}
-        ladder = Ladder(*_pilot(gibbs_potential, args, draw[0], sd, 0.8, 12, particles=self.pilot, **shape))
+        ladder = Ladder(*pilot_rungs(gibbs_potential, args, draw[0], sd, 0.8, 12, particles=self.pilot, **shape))
         shape |= {"particles": len(W), "groups": 1, "together": 1}
-        points, *_ = _production(gibbs_potential, args, draw[1], sd, ladder, self.moves, **shape)
+        points, *_ = production(gibbs_potential, args, draw[1], sd, ladder, self.moves, **shape)
         return points[0]
 
 

@@ -91,7 +91,9 @@ def adapt_ladder(
         raise InputError(f"ess={ess} must lie strictly between 0 and 1")
     sd = as_positive(reference_sd, "reference_sd")
     with jax.enable_x64(True):
-        betas, steps, rungs = _pilot(potential, args, key, sd, ess, moves, dim=dim, particles=particles, dtype=dtype)
+        betas, steps, rungs = pilot_rungs(
+            potential, args, key, sd, ess, moves, dim=dim, particles=particles, dtype=dtype
+        )
         return Ladder(np.asarray(betas), np.asarray(steps), int(rungs))
 
 
@@ -129,7 +131,7 @@ def tempered_smc(
     together = int(np.clip(BYTES / (np.dtype(dtype).itemsize * particles * (rows + dim)), 1, groups))
     shape = {"dim": dim, "groups": groups, "particles": particles, "together": together, "dtype": dtype}
     with jax.enable_x64(True):
-        points, *numbers = _production(potential, args, key, sd, ladder, moves, **shape)
+        points, *numbers = production(potential, args, key, sd, ladder, moves, **shape)
         return TemperedSample(np.asarray(points), *(np.asarray(x) for x in numbers))
 
 
@@ -214,7 +216,8 @@ def _ess(log_w: jax.Array) -> jax.Array:
 
 
 @partial(jax.jit, static_argnames=("potential", "dim", "particles", "dtype"))
-def _pilot(potential, args, key, sd, share, moves, *, dim, particles, dtype):
+def pilot_rungs(potential, args, key, sd, share, moves, *, dim, particles, dtype):
+    """A run that chooses the ladder: betas at which the effective sample size falls to `share`, step sizes, rungs."""
     args = _cast(args, dtype)
     start = jnp.asarray(sd, dtype) * jax.random.normal(key, (particles, dim), dtype)
 
@@ -253,7 +256,8 @@ def _pilot(potential, args, key, sd, share, moves, *, dim, particles, dtype):
 
 
 @partial(jax.jit, static_argnames=("potential", "dim", "groups", "particles", "together", "dtype"))
-def _production(potential, args, key, sd, ladder, moves, *, dim, groups, particles, together, dtype):
+def production(potential, args, key, sd, ladder, moves, *, dim, groups, particles, together, dtype):
+    """Independent groups of particles along a ladder that was fixed before."""
     args = _cast(args, dtype)
     betas = jnp.concatenate([jnp.zeros(1), ladder.betas])
 

@@ -30,7 +30,7 @@ from .base import Study, param
 WIDTH, GROUPS, MOVES, NODES = 800, 8, 8, 401
 
 
-class Watched(MeanFieldProblem):
+class WithParticles(MeanFieldProblem):
     """The same problem, which also records the particles."""
 
     def __init__(self, *args, **options):
@@ -93,7 +93,7 @@ def network(study):
     X = rng.uniform(-2, 2, size=(study.samples, 1))
     y = np.sin(2 * X[:, 0]) + 0.2 * rng.normal(size=study.samples)
     neuron = to_neuron("tanh", scale=study.scale)
-    problem = Watched(X, y, neuron=neuron, lam1=study.lam, lam2=study.lam, width=WIDTH)
+    problem = WithParticles(X, y, neuron=neuron, lam1=study.lam, lam2=study.lam, width=WIDTH)
     dynamics = langevin(step_size=study.step_size, temperature=study.lam)
     run = simulate(problem, dynamics, data=problem.data, record=np.array([study.steps]), seeds=1, seed=study.seed)
     W = np.asarray(run.particles).reshape(WIDTH, -1)

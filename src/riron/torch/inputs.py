@@ -11,7 +11,8 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..errors import InputError
 
-ROWS = 64  # inputs in one batch, where the batches are ours to make
+ROWS, FEWEST_ROWS = 64, 8  # inputs in one batch, where the batches are ours to make
+NUMBERS = 2**21  # in the inputs of one batch: larger ones leave the processor's cache and cost memory
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ class Batch:
         return Batch(arguments, {k: move(v) for k, v in self.named.items()}, move(self.labels))
 
 
-def as_batches(data: Any, model: Any, *, rows: int = ROWS) -> list[Batch]:
+def as_batches(data: Any, model: Any) -> list[Batch]:
     """Batches from a tensor, an array, a tuple or dict of tensors, a DataLoader or any iterable of such batches.
 
-    The second of a pair is a label where the model takes one argument only, or where it is a vector of whole numbers
+    They are made smaller where the inputs are large. The second of a pair is a label where the model takes one argument only, or where it is a vector of whole numbers
     beside an input of the same length.
 
     Raises:
@@ -69,7 +70,13 @@ def as_batches(data: Any, model: Any, *, rows: int = ROWS) -> list[Batch]:
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         raise InputError("the calibration data is empty", do="pass 256 to 2000 inputs; no labels are needed")
-    return [batch.rows(slice(k, k + rows)) for batch in batches for k in range(0, len(batch), rows)]
+    return [part for batch in batches for part in _parts(batch)]
+
+
+def _parts(batch: Batch) -> list[Batch]:
+    largest = max(tensor[0].numel() for tensor in batch.tensors)
+    rows = int(np.clip(NUMBERS // max(largest, 1), FEWEST_ROWS, ROWS))
+    return [batch.rows(slice(k, k + rows)) for k in range(0, len(batch), rows)]
 
 
 def split(batches: list[Batch], held_out: float, seed: int) -> tuple[list[Batch], list[Batch]]:
