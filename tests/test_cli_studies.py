@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from riron import cli
 from riron.errors import InputError
 from riron.lab.compiling import use_persistent_cache
-from riron.studies import running, sweeping
+from riron.studies import extras, running, sweeping
 from riron.studies.cards import catalogue, find_card
 
 
@@ -154,7 +154,8 @@ def test_a_real_run_by_the_command_line(riron, tmp_path, monkeypatch):
         (("inconclusive", "fails"), 1),
     ],
 )
-def test_check_exits_by_the_worst(riron, answers, verdicts, status):
+def test_check_exits_by_the_worst(riron, answers, verdicts, status, monkeypatch):
+    monkeypatch.setattr(extras, "is_installed", lambda extra: True)
     verdicts = ("holds",) * (len(catalogue()) - 2) + verdicts
     answers.reports = [report(verdict) for verdict in verdicts]
     done = riron("check")
@@ -168,6 +169,18 @@ def test_check_exits_by_the_worst(riron, answers, verdicts, status):
     riron("check", "double-descent", "--full")
     assert answers.calls[-1][0] == "double-descent"
     assert answers.calls[-1][1]["full"]
+
+
+def test_check_leaves_out_what_cannot_be_run_here(riron, answers, monkeypatch):
+    answers.reports = [report()]
+    monkeypatch.setattr(extras, "is_installed", lambda extra: not extra)
+    done = riron("check", "--json")
+    assert 'random-labels: left out; it needs pip install "riron[torch]"' in done.err
+    assert "random-labels" not in [name for name, _ in answers.calls]
+    assert {"double-descent", "pda"} <= {name for name, _ in answers.calls}
+    assert json.loads(done.out)["verdict"] == "holds"
+    riron("check", "random-labels")  # what is asked for by name says itself what is missing
+    assert answers.calls[-1][0] == "random-labels"
 
 
 def test_check_does_not_trust_a_verdict_that_misses_a_wrong_line(riron, answers):

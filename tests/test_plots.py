@@ -124,7 +124,9 @@ def test_a_record_of_several_dimensions_is_laid_out_along_one():
     np.testing.assert_allclose(s.line, values.mean(axis=0).T.ravel())
     np.testing.assert_allclose(s.mean, s.line)
     assert s.poles == (3.0,)
-    assert "y, x" in everything(plots.draw(data, line))
+    figure = plots.draw({8: data}, {8: line}, beside={"twice": {8: 2 * line}})
+    assert "y, x" in everything(figure)
+    assert "twice" in everything(figure)
 
 
 def test_points_that_have_names_are_called_by_them():

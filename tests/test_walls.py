@@ -23,8 +23,8 @@ ALLOWED = {
     "guarantees": {"problems", "models", "dynamics", "theory"},
     "forecast": {"models", "problems", "dynamics", "theory", "guarantees", "lab"},
     "estimators": {"models", "problems", "dynamics", "theory", "guarantees", "lab"},
-    "torch": {"guarantees"},
-    "studies": BELOW_STUDIES,
+    "torch": {"guarantees", "theory", "lab"},
+    "studies": BELOW_STUDIES | {"torch"},
     "cli": BELOW_STUDIES | {"studies", "torch"},
 }
 ROOMS = [room for room in ALLOWED if any((SRC / room).glob("*.py"))]

@@ -182,6 +182,123 @@ class GatedMLP(nn.Module):
         return self.head(self.norm(x + self.down(F.silu(self.gate(x)) * self.up(x))))
 
 
+class Grouped(nn.Module):
+    """Grouped convolutions as in ResNeXt: 1x1, grouped 3x3, another number of groups, 1x1."""
+
+    def __init__(self, classes=5):
+        super().__init__()
+        self.reduce = nn.Conv2d(3, 16, 1)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.conv = nn.Conv2d(16, 24, 3, 1, 1, groups=4)
+        self.bn2 = nn.BatchNorm2d(24)
+        self.again = nn.Conv2d(24, 16, 3, 1, 1, groups=2, bias=False)
+        self.bn3 = nn.BatchNorm2d(16)
+        self.expand = nn.Conv2d(16, 12, 1)
+        self.head = nn.Linear(12, classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.reduce(x)))
+        x = F.relu(self.bn2(self.conv(x)))
+        x = F.relu(self.bn3(self.again(x)))
+        return self.head(F.relu(self.expand(x)).mean((2, 3)))
+
+
+class FusedBlock(nn.Module):
+    """timm's block: one projection to query, key and value, laid out by `order`."""
+
+    def __init__(self, width=16, heads=4, inner=24, classes=3, order="3hd", fixed=False):
+        super().__init__()
+        self.num_heads, self.head_dim, self.order, self.fixed = heads, width // heads, order, fixed
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.qkv, self.proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.fc1, self.fc2 = nn.Linear(width, inner), nn.Linear(inner, width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        n, t, width = x.shape
+        qkv = self.qkv(self.norm1(x))
+        if self.order == "3hd":
+            q, k, v = qkv.reshape(n, t, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        else:
+            q, k, v = qkv.reshape(n, t, self.num_heads, 3, self.head_dim).permute(3, 0, 2, 1, 4).unbind(0)
+        y = ((q * self.head_dim**-0.5) @ k.transpose(-2, -1)).softmax(-1) @ v
+        y = y.transpose(1, 2).reshape(n, t, width if self.fixed else -1)
+        x = x + self.proj(y)
+        x = x + self.fc2(F.gelu(self.fc1(self.norm2(x))))
+        return self.head(x.mean(1))
+
+
+class TorchEncoder(nn.Module):
+    """nn.TransformerEncoder, whose layers take a fused path in evaluation mode."""
+
+    def __init__(self, width=16, heads=4, inner=32, classes=3, first=True, before=False):
+        super().__init__()
+        layer = nn.TransformerEncoderLayer(width, heads, inner, batch_first=first, norm_first=before)
+        self.embed, self.first = nn.Linear(6, width), first
+        self.encoder = nn.TransformerEncoder(layer, 2, enable_nested_tensor=first and not before)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        x = self.embed(x)
+        return self.head((self.encoder(x) if self.first else self.encoder(x.transpose(0, 1)).transpose(0, 1)).mean(1))
+
+
+class FusedScores(nn.Module):
+    """Query, key and value apart, and a scale that is taken from the size of what they give."""
+
+    def __init__(self, width=16, heads=4, classes=3):
+        super().__init__()
+        self.num_heads = heads
+        self.q, self.k, self.v, self.o = (nn.Linear(width, width) for _ in range(4))
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, x):
+        n, t, _ = x.shape
+        q, k, v = (part(x).view(n, t, self.num_heads, -1).transpose(1, 2) for part in (self.q, self.k, self.v))
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, -1)
+        return self.head((x + self.o(y)).mean(1))
+
+
+class RootNorm(nn.Module):
+    """Llama's RMSNorm."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.weight, self.eps = nn.Parameter(torch.rand(width) + 0.5), 1e-6
+
+    def forward(self, x):
+        return self.weight * (x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps))
+
+
+RootNorm.__name__ = "LlamaRMSNorm"
+
+
+class Decoder(nn.Module):
+    """Two blocks as Llama writes them, without rotary embeddings."""
+
+    def __init__(self, width=16, heads=4, inner=24, words=50, classes=7, norm=RootNorm):
+        super().__init__()
+        self.embed, self.blocks = nn.Embedding(words, width), nn.ModuleList()
+        for _ in range(2):
+            block = nn.Module()
+            block.norm1, block.norm2, block.num_heads = norm(width), norm(width), heads
+            block.q, block.k, block.v, block.o = (nn.Linear(width, width, bias=False) for _ in range(4))
+            block.gate, block.up, block.down = nn.Linear(width, inner), nn.Linear(width, inner), nn.Linear(inner, width)
+            self.blocks.append(block)
+        self.norm, self.head = norm(width), nn.Linear(width, classes)
+
+    def forward(self, words):
+        x = self.embed(words)
+        for b in self.blocks:
+            y = b.norm1(x)
+            q, k, v = (f(y).view(*words.shape, b.num_heads, -1).transpose(1, 2) for f in (b.q, b.k, b.v))
+            y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(*words.shape, -1)
+            x = x + b.o(y)
+            y = b.norm2(x)
+            x = x + b.down(F.silu(b.gate(y)) * b.up(y))
+        return self.head(self.norm(x)[:, -1])
+
+
 def settled(model, *inputs, seed=0):
     """The model with BatchNorm statistics and scales that are not the default, in evaluation mode."""
     torch.manual_seed(seed)

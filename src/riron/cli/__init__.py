@@ -1,4 +1,4 @@
-"""The command line: `riron list, show, cite, run, sweep, check, forecast, plan, compress`; imports come when needed."""
+"""The command line, from `riron list` to `riron bounds`; imports come when needed."""
 
 import _thread
 import signal
@@ -12,7 +12,7 @@ import typer
 
 from .. import __version__
 from ..errors import InputError
-from . import compress, forecast, plan, studies
+from . import bounds, compress, forecast, plan, spectra, studies
 
 USAGE, BUG, STOPPED = 2, 70, 130
 
@@ -54,6 +54,10 @@ app.command("forecast", cls=forecast.ForecastCommand, short_help="Forecast SGD o
     stoppable(forecast.forecast)
 )
 app.command("compress", short_help="Compress and repair a PyTorch network.")(stoppable(compress.compress))
+app.command("spectra", short_help="Dimensions and spectra of a PyTorch network.")(stoppable(spectra.spectra))
+app.command("bounds", short_help="Generalisation bounds of a PyTorch network beside its measured gap.")(
+    stoppable(bounds.bounds)
+)
 app.command("plan", short_help="Width, step size, batch and steps for a wanted accuracy.")(stoppable(plan.plan))
 
 

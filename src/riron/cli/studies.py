@@ -158,10 +158,16 @@ def check(
     chosen = [find_card(name).name for name in names or catalogue()]
     _prepare(no_cache)
     from ..studies.report import as_lines, summary
+    from ..studies.cards import load
+    from ..studies.extras import is_installed
     from ..studies.running import run
 
     reports = []
     for name in chosen:
+        extra = load(name).extra
+        if not names and not is_installed(extra):
+            print(f'{name}: left out; it needs pip install "riron[{extra}]"', file=sys.stderr)
+            continue
         report = run(name, seeds=seeds, full=full, cache=not no_cache, progress=not quiet).verdict
         reports.append(report)
         if not as_json:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import optimize, special, stats
+from scipy import optimize, special
 
 from ..errors import InputError
 from .base import Guarantee
+from .binomial_limits import clopper_pearson
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def disagreement_limit(
         raise InputError(f"candidates={candidates} must be at least 1")
     delta, s = (1 - confidence) / candidates, int(disagreements)
     if kind == "clopper-pearson":
-        upper = 1.0 if s == n else float(stats.beta.ppf(1 - delta, s + 1, n - s))
+        upper = clopper_pearson(s, n, delta)
     elif kind == "anytime":
         upper = _anytime(s, n, delta)
     else:

@@ -191,8 +191,8 @@ def _panel(above: Axes, below: Axes, measured: dict, predicted: dict, name: str,
     largest_size = list(series)[-1]
     for label, others in beside.items():
         if largest_size in others:
-            y = np.asarray(others[largest_size][name], np.float64)
-            above.plot(series[largest_size].x, y, color=GREY, linewidth=0.9, linestyle=":", label=label)
+            other = Series.of(measured[largest_size], others[largest_size], name)
+            above.plot(*other.path(), color=GREY, linewidth=0.9, linestyle=":", label=label)
     x = np.concatenate([s.x for s in series.values()])
     axis = series[largest_size].axis
     names = names_along(measured[largest_size], axis)

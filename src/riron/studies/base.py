@@ -52,6 +52,7 @@ class Study(ABC):
     mutations: ClassVar[Mapping[str, Any]] = {}  # keyword of the theory -> factor, or lab.verdict.Instead(value)
     diagram: ClassVar[Mapping[str, Any]] = {}  # what `riron.sweep` draws: over, parameters, size, observable
     labels: ClassVar[Mapping[str, str]] = {"size": "d"}  # words for axes in pictures
+    extra: ClassVar[str] = ""  # the optional extra of riron that it needs
 
     seed: int = param(0, 0, 2147483647, "root of all random numbers")
 

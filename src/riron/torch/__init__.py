@@ -12,7 +12,12 @@ _load, __dir__, __all__ = lazy_loader.attach(
         "compressed_model": ["CompressedModel", "Report", "load"],
         "compressing": ["compress"],
         "decomposing": ["decompose"],
+        "generalisation.bounding": ["bounds"],
+        "generalisation.report": ["Bounds"],
+        "laboratory": ["predict", "train_mlps"],
         "reconstructing": ["reconstruct"],
+        "spectral.measuring": ["spectra"],
+        "spectral.result": ["Spectra"],
         "suggest_widths": ["SuggestedWidths", "suggest_widths"],
     },
 )

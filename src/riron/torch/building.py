@@ -1,20 +1,22 @@
 """The cut itself: slice a copy, refit it, and measure it on inputs that nothing else has used."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from ..guarantees.disagreement import disagreement
+from ..theory.degrees_of_freedom import degrees_of_freedom
 from .attention import shrink_heads
 from .compressed_model import CompressedModel, Report, changed_attributes
 from .folding import Fit
-from .groups import NORMS, Group
+from .groups import NORMS, Group, columns_read
 from .inputs import Batch, main_output
-from .planning import Plan
+from .pairs import Pairs, scale_layer
+from .plan import Plan
 from .repairing import Settings, pairs_of, repair
-from .selection import degrees_of_freedom
 from .tracing import Trace, trace
 
 
@@ -27,10 +29,11 @@ def survivors(groups: list[Group], kept: dict[str, np.ndarray]) -> tuple[dict[st
             continue
         for table, axis, sides in ((rows, 0, (*group.producers, *group.coupled)), (columns, 1, group.readers)):
             for side in sides:
-                weight = getattr(side.module, "weight", None)
+                weight: Any = getattr(side.module, "weight", None)
                 if not isinstance(weight, torch.Tensor) or weight.ndim <= axis:
                     continue
-                now = table.get(side.name, np.arange(weight.shape[axis]))
+                size = columns_read(side.module) if axis else weight.shape[0]
+                now = table.get(side.name, np.arange(size))
                 mine = np.isin(now, side.places)
                 left = side.places[kept[group.name]]
                 # positions of one node stay together where they were: the nodes may come in another order
@@ -58,8 +61,19 @@ def build(
     """The network cut to the nodes kept, refitted on the inputs given."""
     say("cutting")
     found = plan.fresh()
-    rows, columns = survivors(found.groups, kept)
+    pair_kept = plan.pair_nodes(kept)
+    of_heads = survivors(found.groups, kept)[0]
+    rows, columns = survivors([*found.groups, *(p.group for p in plan.pairs)], {**kept, **pair_kept})
     found.cut(kept)
+    plan.cut_pairs(found.model, of_heads, pair_kept)
+    modules = dict(found.model.named_modules())
+    for stream in plan.rotated:  # fewer components have the same length, and RMSNorm divides by their number
+        width = len(kept[stream.name])
+        for name in stream.norms:
+            modules[name].weight.data.mul_((found[stream.name].width / width) ** 0.5)
+    scales = plan.query_scales
+    for name, factor in scales.items():
+        scale_layer(modules[name], factor)
     for name, heads in plan.heads.items():
         shrink_heads(found.model, heads, len(kept[name]) // heads.size)
     for name, p in found.model.named_parameters():
@@ -69,14 +83,16 @@ def build(
         say("refitting")
         names = {name: name for name in dict(plan.original.named_modules())}
         pairs = pairs_of(plan.original, found.model, plan.trace, rows, columns, names)
+        pairs = [replace(pair, scale=scales.get(pair.name, 1.0)) for pair in pairs]
         fits = repair(plan.original, found.model, pairs, plan.trace, fitting, settings)
     if recalibrate or (recalibrate is None and not refit):
         recalibrate_norms(found.model, fitting)
     after = trace(found.model, plan.example)
     layers = [_row(plan, group, kept[group.name]) for group in plan.groups]
+    layers += [_pair_row(plan, p, pair_kept[p.name]) for p in plan.pairs]
     totals = size_totals(plan.original, found.model, plan.trace, after)
     totals["predicted_error"] = sum(row["predicted_error"] for row in layers) if plan.adds_up else None
-    record = {name: [int(j) for j in nodes] for name, nodes in kept.items()}
+    record = {name: [int(j) for j in nodes] for name, nodes in (kept | pair_kept).items()}
     attributes = changed_attributes(plan.original, found.model)
     found.model.eval()
     return CompressedModel(
@@ -111,9 +127,21 @@ def _row(plan: Plan, group: Group, kept: np.ndarray) -> dict[str, Any]:
         "layer": group.name,
         "nodes": group.width,
         "kept": len(kept),
-        "dof": degrees_of_freedom(S, cut),
+        "dof": float(degrees_of_freedom(values, cut)),
         "predicted_error": predicted,
     }
+
+
+def _pair_row(plan: Plan, pairs: Pairs, kept: np.ndarray) -> dict[str, Any]:
+    """The mean squared change of the scores relative to their variance, in the heads that are left."""
+    G, width = plan.pair_losses[pairs.name], pairs.size
+    lost = whole = 0.0
+    for head in np.unique(kept // width):
+        dropped = np.setdiff1d(np.arange(width), kept[kept // width == head] - head * width)
+        lost, whole = lost + float(G[head][np.ix_(dropped, dropped)].sum()), whole + float(G[head].sum())
+    error = lost / max(whole, 1e-300)
+    row = {"layer": pairs.name, "nodes": pairs.group.width, "kept": len(kept)}
+    return {**row, "dof": float("nan"), "predicted_error": error}
 
 
 def recalibrate_norms(model: Any, batches: list[Batch]) -> None:
@@ -136,19 +164,24 @@ def recalibrate_norms(model: Any, batches: list[Batch]) -> None:
         norm.eval()
 
 
+def output_error(original: Any, model: Any, batches: list[Batch]) -> tuple[float, float, Any, Any]:
+    """Relative squared error of the output and its standard error; both outputs as arrays, one row an input."""
+    with torch.no_grad():
+        shape = main_output(batches[0].call(original)).shape
+        old = torch.cat([main_output(b.call(original)).flatten(1).double() for b in batches])
+        new = torch.cat([main_output(b.call(model)).flatten(1).double() for b in batches])
+    square = ((new - old) ** 2).sum(1)
+    variance = float(((old - old.mean(0)) ** 2).sum(1).mean()) or 1.0
+    stderr = float(square.std() / len(square) ** 0.5) / variance if len(square) > 1 else float("nan")
+    old, new = (value.reshape(len(value), *shape[1:]).cpu().numpy() for value in (old, new))
+    return float(square.mean()) / variance, stderr, old, new
+
+
 def measure(original: Any, result: CompressedModel, held_out: list[Batch], confidence: float) -> None:
     """Adds the held-out error of the output and the guarantee."""
     if not held_out:
         return
-    with torch.no_grad():
-        old = torch.cat([main_output(b.call(original)).flatten(1).double() for b in held_out])
-        new = torch.cat([main_output(b.call(result.model)).flatten(1).double() for b in held_out])
-        shape = main_output(held_out[0].call(original)).shape
-    square = ((new - old) ** 2).sum(1)
-    variance = float(((old - old.mean(0)) ** 2).sum(1).mean()) or 1.0
-    result.report.totals["output_error"] = float(square.mean()) / variance
-    se = float(square.std() / len(square) ** 0.5) / variance if len(square) > 1 else float("nan")
-    result.report.totals["output_error_stderr"] = se
-    if bool(torch.isfinite(new).all()) and old.shape[0] > 0:
-        a, b = (value.reshape(len(value), *shape[1:]).cpu().numpy() for value in (old, new))
-        result.guarantee = disagreement(a, b, confidence=confidence)
+    error, stderr, old, new = output_error(original, result.model, held_out)
+    result.report.totals["output_error"], result.report.totals["output_error_stderr"] = error, stderr
+    if np.isfinite(new).all() and len(old):
+        result.guarantee = disagreement(old, new, confidence=confidence)

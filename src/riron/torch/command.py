@@ -3,12 +3,10 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
 from .compressing import compress
-from .files import read_inputs, read_model
+from .files import empty_folder, read_inputs, read_model
 
 
 def run_compress(
@@ -28,9 +26,7 @@ def run_compress(
     Raises:
       InputError: whatever is wrong with the files or the options.
     """
-    folder = Path(out)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
-        raise InputError(f"{out} is not an empty folder", do="name another, or add --force")
+    folder = empty_folder(out, force=force)
     network = read_model(model, weights)
     done = compress(network, read_inputs(data, network), progress=not quiet, **options)
     done.save(folder)

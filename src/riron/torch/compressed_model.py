@@ -11,7 +11,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..errors import InputError
 from ..guarantees.disagreement import Disagreement, disagreement_limit
-from .decomposing import rebuild
+from .replacing import rebuild
 
 WEIGHTS, RECORD, FORMAT = "model.safetensors", "riron.json", 1
 
@@ -68,7 +68,7 @@ class CompressedModel:
       model: an ordinary module of the original's class, with smaller layers.
       report: what was cut and measured. guarantee: how often the decision changes, or None without held-out inputs.
       kept: group -> indices of the nodes that were kept.
-      structure: layer -> the layers that stand in its place, where it was decomposed.
+      structure: layer -> the layers that stand in its place, where it was decomposed or its attention split.
     """
 
     model: Any
@@ -132,19 +132,25 @@ def load(path: str | Path, model_fn: Callable[[], Any]) -> CompressedModel:
         raise InputError(f"{folder} has format {record.get('format')} and this riron reads {FORMAT}")
     model = model_fn()
     modules = dict(model.named_modules())
-    for name in (*record["attributes"], *record["structure"]):
-        if name not in modules:
-            raise InputError(f"{type(model).__name__} has no layer '{name}'", do="pass the class that was compressed")
+    for name, layers in record["structure"].items():
+        _known(name, modules, model)
+        rebuild(model, name, layers)
+        modules = dict(model.named_modules())
+    for name in record["attributes"]:
+        _known(name, modules, model)
     for name, values in record["attributes"].items():
         for key, value in values.items():
             setattr(modules[name], key, tuple(value) if isinstance(value, list) else value)
-    for name, layers in record["structure"].items():
-        rebuild(model, name, layers)
     _fill(model, safetensors.torch.load_file(folder / WEIGHTS))
     report = Report(**record["report"])
     guarantee = None if record["guarantee"] is None else Disagreement(**record["guarantee"])
     model.eval()
     return CompressedModel(model, report, guarantee, record["kept"], record["attributes"], record["structure"])
+
+
+def _known(name: str, modules: dict[str, Any], model: Any) -> None:
+    if name not in modules:
+        raise InputError(f"{type(model).__name__} has no layer '{name}'", do="pass the class that was compressed")
 
 
 def _fill(model: Any, tensors: dict[str, Any]) -> None:

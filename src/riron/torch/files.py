@@ -1,4 +1,4 @@
-"""Networks, weights and inputs from files; nothing is unpickled."""
+"""Networks, weights and inputs from files, and where results go; nothing is unpickled."""
 
 import inspect
 import runpy
@@ -11,6 +11,18 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..checks import nearest
 from ..errors import InputError
+
+
+def empty_folder(path: str, *, force: bool) -> Path:
+    """The folder that results go into; it need not exist yet.
+
+    Raises:
+      InputError: it is a file, or holds files and `force` is not set.
+    """
+    folder = Path(path)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not force:
+        raise InputError(f"{path} is not an empty folder", do="name another, or add --force")
+    return folder
 
 
 def read_model(path: str, weights: str | None) -> Any:

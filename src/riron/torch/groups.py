@@ -1,5 +1,6 @@
 """What may be cut where: producers, readers and coupled members, from Torch-Pruning's dependency graph."""
 
+import math
 import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,6 +38,8 @@ class Group:
       coupled: everything else that carries the nodes: norms, depthwise convolutions, embeddings, parameters.
       kind: "inner" (between layers), "stream" (shared along a residual stream) or "attention".
       reason: why it must not be cut; empty if it may be.
+      by_hand: the dependency graph does not know this group; its layers are sliced directly.
+      blocks: the nodes fall into so many equal runs, from each of which equally many are kept (grouped convolutions).
     """
 
     name: str
@@ -46,6 +49,13 @@ class Group:
     coupled: tuple[Side, ...]
     kind: str
     reason: str = ""
+    blocks: int = 1
+    by_hand: bool = False
+
+    @property
+    def block_of(self) -> np.ndarray:
+        """(m,) the run that each node belongs to."""
+        return np.arange(self.width) * self.blocks // self.width
 
 
 @dataclass
@@ -68,10 +78,19 @@ class Groups:
             drop = np.setdiff1d(np.arange(group.width), keep)
             if len(drop):
                 roots.append((group, drop))
+                for side in group.readers:
+                    if is_grouped(side.module):
+                        _ready(side.module, np.sort(side.places[keep].ravel()))
         for group, drop in roots:
+            if group.by_hand:
+                cut_by_hand(group, np.setdiff1d(np.arange(group.width), drop))
+                continue
             root = group.producers[0].module
             pruner = self.graph.get_pruner_of_module(root)
             self.graph.get_pruning_group(root, pruner.prune_out_channels, drop.tolist()).prune(record_history=False)
+        for module in self.model.modules():
+            if isinstance(module, nn.RMSNorm) and module.weight is not None:  # the graph slices its weight alone
+                module.normalized_shape = tuple(module.weight.shape)
 
 
 def on(model: Any, groups: list[Group]) -> list[Group]:
@@ -81,14 +100,61 @@ def on(model: Any, groups: list[Group]) -> list[Group]:
     return [replace(g, producers=move(g.producers), readers=move(g.readers), coupled=move(g.coupled)) for g in groups]
 
 
+def slice_rows(module: Any, rows: np.ndarray) -> None:
+    """Keeps some outputs of a linear layer or convolution."""
+    index = torch.as_tensor(rows, device=module.weight.device)
+    for key in ("weight", "bias"):
+        value = getattr(module, key)
+        if value is not None:
+            setattr(module, key, nn.Parameter(value.detach()[index].clone(), requires_grad=value.requires_grad))
+    setattr(module, "out_features" if isinstance(module, nn.Linear) else "out_channels", len(rows))
+
+
+def cut_by_hand(group: Group, kept: np.ndarray) -> None:
+    """Slices the layers of a group directly: rows of its producers, columns of its readers."""
+    for side in group.producers:
+        slice_rows(side.module, np.sort(side.places[kept].ravel()))
+    for side in group.readers:
+        module = side.module
+        index = torch.as_tensor(np.sort(side.places[kept].ravel()), device=module.weight.device)
+        weight = nn.Parameter(module.weight.detach()[:, index].clone(), requires_grad=module.weight.requires_grad)
+        module.weight = weight
+        setattr(module, "in_features" if isinstance(module, nn.Linear) else "in_channels", len(index))
+
+
 def is_depthwise(module: Any) -> bool:
     """Whether every channel is convolved with itself only."""
-    return isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.groups == module.in_channels
+    return isinstance(module, CONVOLUTIONS) and 1 < module.groups == module.in_channels == module.out_channels
 
 
 def is_grouped(module: Any) -> bool:
-    """Whether a convolution has groups of more than one channel."""
-    return isinstance(module, CONVOLUTIONS) and module.groups > 1 and module.groups != module.in_channels
+    """Whether a convolution has groups that are not single channels on both sides."""
+    return isinstance(module, CONVOLUTIONS) and module.groups > 1 and not is_depthwise(module)
+
+
+def columns_read(module: Any) -> int:
+    """Number of input positions of a layer; of a grouped convolution those of all groups."""
+    return module.weight.shape[1] * (module.groups if is_grouped(module) else 1)
+
+
+def take_columns(module: Any, weight: Any, columns: np.ndarray) -> Any:
+    """The weight of a layer at surviving input positions; in a grouped convolution each group has its own."""
+    if not is_grouped(module):
+        return weight[:, torch.as_tensor(columns)]
+    each = weight.shape[1]
+    local = (np.asarray(columns) - np.repeat(np.arange(module.groups) * each, len(columns) // module.groups)).reshape(
+        module.groups, -1
+    )
+    group = np.arange(len(weight)) * module.groups // len(weight)
+    return weight[torch.arange(len(weight))[:, None], torch.as_tensor(local[group])]
+
+
+def _ready(module: Any, columns: np.ndarray) -> None:
+    """Moves what each group keeps to where the first group keeps it: there the slice is taken in all groups."""
+    with torch.no_grad():
+        first = torch.as_tensor(columns[: len(columns) // module.groups])
+        taken = take_columns(module, module.weight.detach().clone(), columns)
+        module.weight[:, first] = taken
 
 
 def find_groups(model: Any, example: Batch, order: dict[str, int], ignore: tuple[str, ...] = ()) -> Groups:
@@ -146,9 +212,10 @@ def _places(item: Any) -> np.ndarray | None:
 
 
 def _group(part: Any, graph: Any, last: Any, order: dict[str, int], ignore: tuple[str, ...]) -> Group | None:
-    names = graph._module2name
+    names = dict(graph._module2name)
+    names.update({p: name for name, p in graph.model.named_parameters() if p in names})
     producers, readers, coupled, reasons = [], [], [], []
-    kind = "inner"
+    kind, blocks = "inner", 1
     width = len(part[0].idxs)
     for item in part:
         node = item.dep.target
@@ -168,7 +235,10 @@ def _group(part: Any, graph: Any, last: Any, order: dict[str, int], ignore: tupl
             if isinstance(module, LAYERS) and not is_depthwise(module):
                 (readers if reads else producers).append(side)
                 if is_grouped(module):
-                    reasons.append(f"'{name}' is a grouped convolution")
+                    size = module.in_channels if reads else module.out_channels
+                    blocks = math.lcm(blocks, module.groups)
+                    if not np.array_equal(places[:, 0], np.arange(size)) or places.shape[1] > 1:
+                        reasons.append(f"the channels of '{name}', a grouped convolution, are mixed before or behind")
                 if order.get(name, -1) < 0:
                     reasons.append(f"'{name}' is used more than once")
             else:
@@ -181,6 +251,8 @@ def _group(part: Any, graph: Any, last: Any, order: dict[str, int], ignore: tupl
             kind = "stream"
         elif any(word in operation for word in ("Attention", "Softmax", "Bmm")):
             kind = "attention"
+    if blocks > 1 and (width % blocks or width == blocks):
+        reasons.append(f"{width} channels in {blocks} groups leave none to cut")
     if not readers and "it is the model's output" in reasons:
         return None
     if not readers:
@@ -188,4 +260,4 @@ def _group(part: Any, graph: Any, last: Any, order: dict[str, int], ignore: tupl
     first = sorted(producers, key=lambda side: order.get(side.name, 10**9))
     late = sorted(readers, key=lambda side: order.get(side.name, 10**9))
     reason = "; ".join(dict.fromkeys(reasons))
-    return Group(first[0].name, width, tuple(first), tuple(late), tuple(coupled), kind, reason)
+    return Group(first[0].name, width, tuple(first), tuple(late), tuple(coupled), kind, reason, blocks)

@@ -8,7 +8,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from scipy.optimize import linear_sum_assignment
 
 from ..errors import InputError
-from .groups import Group, Side
+from .groups import Group, Side, take_columns
 from .inputs import Batch
 from .rows import node_rows
 from .tracing import Trace
@@ -99,7 +99,7 @@ def _rows(side: Side, layer: Any, width: int, columns: np.ndarray | None) -> tup
     """Weights and biases of the nodes of both layers, (m, .) and (width, .); None where they cannot be compared."""
     old, new = side.module.weight.detach().double(), layer.weight.detach().double()
     if columns is not None:
-        old = old[:, torch.as_tensor(columns)]
+        old = take_columns(side.module, old, columns)
     if old.shape[1:] != new.shape[1:]:
         return None
     old, new = old.flatten(1), new.flatten(1)

@@ -7,10 +7,10 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from ..errors import InputError
-from .groups import Group, Side
+from ..theory.node_selection import Target, target
+from .groups import Group, Side, is_grouped
 from .inputs import Batch, main_output
 from .rows import node_rows, thinned
-from .selection import Target, target
 
 GRADIENTS = 8  # rows for each node that the end-to-end metric is estimated from, for each probe
 PROBES = 2  # random directions of the output for each input
@@ -37,8 +37,10 @@ class NodeMoments:
         return self.second / self.n - centred * np.outer(mean, mean)
 
 
-def watch(sides: list[Side], seen: Callable[[Side, Any], None]) -> list[Any]:
-    """Forward pre-hooks that show the input of each reader; returns their handles."""
+def watch(sides: list[Side], seen: Callable[[Side, Any], Any], *, after: bool = False) -> list[Any]:
+    """Hooks that show the input of each reader, or its output with `after`; returns their handles."""
+    if after:
+        return [side.module.register_forward_hook(lambda m, i, output, side=side: seen(side, output)) for side in sides]
     return [
         side.module.register_forward_pre_hook(lambda module, inputs, side=side: seen(side, inputs[0])) for side in sides
     ]
@@ -81,11 +83,12 @@ def second_moments(
 
 
 def output_metrics(
-    model: Any, groups: list[Group], batches: list[Batch], *, bytes_per_input: int, seed: int = 0
+    model: Any, groups: list[Group], batches: list[Batch], *, bytes_per_input: int, seed: int = 0, after: bool = False
 ) -> tuple[dict[tuple[str, str], np.ndarray], float]:
     """End-to-end metric M = E sum over positions of J^T J, J = d output / d nodes, of each group at each reader.
 
-    Two Gaussian probes for each input, centred over the classes where the output is (inputs, classes).
+    Two Gaussian probes for each input, centred over the classes where the output is (inputs, classes). With `after`
+    the nodes are what the readers give, not what they read.
 
     Returns: the metrics, and the variance of the output, summed over its entries.
     """
@@ -98,10 +101,10 @@ def output_metrics(
         if not value.requires_grad:
             value = value.detach().requires_grad_()
         values[id(side)] = value
-        return (value,)
+        return value.clone() if after else (value,)  # an activation may overwrite what it is given
 
     rows = max(1, MOST_BYTES // max(bytes_per_input, 1))
-    hooks = watch([side for _, side in sides], seen)
+    hooks = watch([side for _, side in sides], seen, after=after)
     inputs = sum(len(batch) for batch in batches)
     count, first, second = 0, torch.zeros(()), 0.0
     try:
@@ -137,6 +140,11 @@ def reader_maps(side: Side) -> np.ndarray:
     """Z (p, m): the linear maps of a reader's weight on the nodes, kernel taps and places stacked."""
     weight = side.module.weight.detach().double().cpu().numpy()
     weight = weight.reshape(weight.shape[0], weight.shape[1], -1)  # (o, c, taps)
+    if getattr(side.module, "groups", 1) > 1:  # each output reads the channels of its own group
+        o, c, groups = *weight.shape[:2], side.module.groups
+        whole = np.zeros((groups, o // groups, groups, c, weight.shape[2]))
+        whole[np.arange(groups), :, np.arange(groups)] = weight.reshape(groups, o // groups, c, -1)
+        weight = whole.reshape(o, groups * c, -1)
     return np.moveaxis(weight[:, side.places], 1, -1).reshape(-1, side.places.shape[0])
 
 
@@ -153,9 +161,11 @@ def targets_of(
     found = []
     for side in group.readers:
         S = moments[group.name, side.name].moment(centred)
+        apart = _apart(side, group)  # the groups of a grouped convolution cannot make up for one another
+        S = S * apart
         scale = max(np.trace(S), 1e-300)
         if criterion == "end_to_end" and metrics is not None:
-            found.append(target(S, M=metrics[group.name, side.name], trace_share=TRACE))
+            found.append(target(S, M=metrics[group.name, side.name] * apart, trace_share=TRACE))
             continue
         Z = reader_maps(side)
         energy = max(float(((Z @ S) * Z).sum()), 1e-300)
@@ -166,3 +176,11 @@ def targets_of(
             metric = share / scale * np.eye(len(S)) + (1 - share) / energy * (Z.T @ Z)
             found.append(target(S, M=metric))
     return found
+
+
+def _apart(side: Side, group: Group) -> np.ndarray | float:
+    """(m, m) whether two nodes are read by the same group of a grouped convolution; 1 for other layers."""
+    if not is_grouped(side.module):
+        return 1.0
+    read_by = np.arange(group.width) * side.module.groups // group.width
+    return (read_by[:, None] == read_by).astype(float)

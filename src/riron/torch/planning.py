@@ -1,9 +1,8 @@
-"""What a choice of nodes is made of: the traced original, moments, metrics, greedy curves or scores."""
+"""How a plan is made: groups sorted and tried, moments, metrics, greedy curves or scores."""
 
-import copy
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,97 +10,21 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..checks import nearest
 from ..errors import InputError
-from .attention import Heads, find_heads, greedy_heads, shrink_heads
-from .groups import Group, Groups, find_groups, on
+from ..theory.node_selection import greedy
+from .attention import Heads, find_fused, find_heads, shrink_heads
+from .groups import Group, on
 from .inputs import Batch, example, main_output
-from .metrics import NodeMoments, output_metrics, second_moments, targets_of
+from .metrics import output_metrics, second_moments, targets_of
+from .pairs import find_pairs, pair_losses
+from .plan import Plan, traced_copy
 from .repairing import Settings
+from .rotating import Rotated, by_component, rotate_streams
 from .scores import SCORES, score
-from .selection import Choice, Target, best_scored, greedy
 from .tracing import Trace, trace
-from .widths import Cost, cost_of, rounded
+from .widths import cost_of
 
-GREEDY = ("end_to_end", "output", "input")
+GREEDY = ("end_to_end", "output", "input", "pca")
 SPARE = 8  # nodes chosen beyond the width asked for, so that the curve shows what one more would give
-
-
-@dataclass
-class Plan:
-    """The original with everything that a choice of nodes is made of.
-
-    Attributes:
-      groups: that may be cut. fixed: that keep their width, each with its reason or kind.
-      variance: of the output, in whose unit the curves are with the end-to-end metric; nan with others.
-      adds_up: whether errors of layers in the end-to-end metric can be added (not through LayerNorm and attention).
-    """
-
-    original: Any
-    example: Batch
-    ignore: tuple[str, ...]
-    trace: Trace
-    groups: list[Group]
-    fixed: list[Group]
-    heads: dict[str, Heads]
-    share_of_heads: float
-    cost: Cost
-    moments: dict[tuple[str, str], NodeMoments]
-    targets: dict[str, list[Target]]
-    choices: dict[str, Choice]
-    scores: dict[str, np.ndarray]
-    adds_up: bool
-    notes: list[str]
-    variance: float
-
-    @property
-    def nodewise(self) -> list[Group]:
-        """Groups that are cut node by node."""
-        return [g for g in self.groups if g.name not in self.heads]
-
-    @property
-    def head_widths(self) -> dict[str, int]:
-        """Widths of the attention groups."""
-        return {name: rounded(self.share_of_heads * h.count, h.count, 1) * h.size for name, h in self.heads.items()}
-
-    @property
-    def curves(self) -> dict[str, np.ndarray]:
-        """Predicted error of each group against the nodes kept."""
-        return {g.name: self.choices[g.name].losses for g in self.nodewise}
-
-    def nodes(self, widths: dict[str, int]) -> dict[str, np.ndarray]:
-        """The nodes to keep, in their old order."""
-        kept = {}
-        for group in self.nodewise:
-            k = widths[group.name]
-            if group.name in self.choices:
-                chosen = self.choices[group.name].order[:k]
-            else:
-                chosen = best_scored(self.scores[group.name], k)
-            kept[group.name] = np.sort(chosen)
-        for name, heads in self.heads.items():
-            k = self.head_widths[name] // heads.size
-            if name in self.scores:
-                chosen = best_scored(self.scores[name].reshape(heads.count, heads.size).sum(1), k)
-            else:
-                chosen = greedy_heads(self.targets[name], heads, k)
-            kept[name] = np.sort(heads.nodes[np.sort(chosen)].ravel())
-        return kept
-
-    def fresh(self) -> Groups:
-        """A copy of the original with its groups, to be cut."""
-        return traced_copy(self.original, self.example, self.trace.order, self.ignore)
-
-
-def traced_copy(original: Any, batch: Batch, order: dict[str, int], ignore: tuple[str, ...]) -> Groups:
-    """A copy of a network with its groups; the copy may be cut."""
-    fresh = copy.deepcopy(original)
-    flags = {}
-    for name, p in fresh.named_parameters():
-        flags[name] = p.requires_grad
-        if p.is_floating_point():
-            p.requires_grad_(True)
-    found = find_groups(fresh, batch, order, ignore)
-    found.flags = flags
-    return found
 
 
 def make_plan(
@@ -111,6 +34,7 @@ def make_plan(
     ignore: tuple[str, ...],
     stream: bool,
     heads: float | None,
+    qk: float | None,
     criterion: str,
     theta: float | None,
     settings: Settings,
@@ -131,7 +55,14 @@ def make_plan(
     say("tracing")
     seen = trace(original, example(calibration))
     found = on(original, traced_copy(original, example(calibration), seen.order, ignore).groups)
-    wanted, fixed, blocks = _sort(original, found, stream, heads)
+    rotated: list[Rotated] = []
+    if criterion == "pca":
+        say("rotating the stream")
+        rotated, why = rotate_streams(original, found, calibration)
+        if not rotated:
+            raise InputError("no residual stream can be rotated", why="; ".join(why) or "the network has none")
+        criterion = "end_to_end"
+    wanted, fixed, blocks = _sort(original, found, stream, heads, seen, example(calibration))
     if not by_node:
         fixed = fixed + [g for g in wanted if g.name not in blocks]
         wanted = [g for g in wanted if g.name in blocks]
@@ -141,15 +72,22 @@ def make_plan(
         if name not in {g.name for g in wanted}:
             reason = next((g.reason or f"it belongs to the {g.kind}" for g in fixed if g.name == name), "")
             raise InputError(f"the width of '{name}' cannot be changed", why=reason or "it is not the first of a group")
-    if not wanted:
-        reasons = "; ".join(f"{g.name}: {g.reason or g.kind + ' nodes'}" for g in fixed) or "no group was found"
+    pairs, refused = find_pairs(original, found, example(calibration)) if qk is not None else ([], [])
+    if heads is not None:
+        refused += [f"pairs not cut: the heads of '{p.name}' are cut; compress the result" for p in pairs if p.values]
+        pairs = [p for p in pairs if p.values is None]
+    values = {p.values.name for p in pairs if p.values is not None}
+    wanted = wanted + [p.values for p in pairs if p.values is not None]
+    if not wanted and not pairs:
+        reasons = [*refused, *(f"{g.name}: {g.reason or g.kind + ' nodes'}" for g in fixed)]
+        reasons = "; ".join(reasons) or "no group was found"
         raise InputError(f"there is no layer to cut ({reasons[:300]})", do="try stream=True")
-    notes = [f"not cut: {g.name} ({g.reason})" for g in fixed if g.reason]
+    notes = [f"not cut: {g.name} ({g.reason})" for g in fixed if g.reason] + refused
     notes += _few_rows(wanted, seen, calibration, most)
     say("moments of the activations")
     moments = second_moments(original, wanted, calibration, seed=settings.seed)
     metrics, variance = None, float("nan")
-    if criterion == "end_to_end":
+    if criterion == "end_to_end" and wanted:
         say("end-to-end metric")
         metrics, variance = output_metrics(
             original, wanted, calibration, bytes_per_input=seen.total, seed=settings.seed
@@ -162,26 +100,39 @@ def make_plan(
         if criterion in SCORES:
             scores[g.name] = score(criterion, original, g, calibration, settings.seed)
         elif g.name not in blocks:
-            k = min(g.width, int(np.ceil(most * g.width)) + SPARE)
-            choices[g.name] = greedy(targets[g.name], k, tau=settings.tau)
-    cost = cost_of(original, [*wanted, *fixed], seen)
+            k = g.width if g.name in values else min(g.width, int(np.ceil(most * g.width)) + SPARE)
+            k = min(g.width, -(-k // g.blocks) * g.blocks)
+            if g.name in {r.name for r in rotated}:
+                choices[g.name] = by_component(targets[g.name])
+            else:
+                choices[g.name] = greedy(targets[g.name], k, tau=settings.tau, blocks=g.block_of)
+    cost = cost_of(original, [*wanted, *fixed, *(p.group for p in pairs)], seen)
+    of_pairs = pair_losses(original, pairs, calibration) if pairs else {}
     attentive = any(g.kind == "attention" for g in found)
     normed = any(isinstance(m, torch.nn.LayerNorm) or "RMSNorm" in type(m).__name__ for m in original.modules())
     adds_up = criterion == "end_to_end" and not attentive and not normed
     share = 1.0 if heads is None else heads
     return Plan(
         original, example(calibration), ignore, seen, wanted, fixed, blocks, share, cost, moments, targets, choices,
-        scores, adds_up, notes, variance,
+        scores, adds_up, notes, variance, pairs, of_pairs, 1.0 if qk is None else qk, rotated,
     )  # fmt: skip
 
 
 def _sort(
-    original: Any, found: list[Group], stream: bool, heads: float | None
+    original: Any, found: list[Group], stream: bool, heads: float | None, seen: Trace, batch: Batch
 ) -> tuple[list[Group], list[Group], dict[str, Heads]]:
     """Groups to cut, groups that stay, and the heads of those that are cut by heads."""
     wanted, fixed, blocks = [], [], {}
     for group in found:
-        if group.kind == "attention" and not group.reason and heads is not None:
+        one = len(group.producers) == 1 and group.producers[0].places.shape[1] == 1
+        if group.kind == "attention" and heads is not None and one and "cannot be followed" in group.reason:
+            known = find_fused(original, group, seen.order, batch)
+            if isinstance(known, str):
+                fixed.append(replace(group, reason=known))
+            else:
+                wanted.append(known[0])
+                blocks[group.name] = known[1]
+        elif group.kind == "attention" and not group.reason and heads is not None:
             known = find_heads(original, group)
             if isinstance(known, str):
                 fixed.append(replace(group, reason=known))
@@ -202,11 +153,9 @@ def _trial(
     """Cuts one node of each group and runs the network: what fails then is left alone, with the reason."""
 
     def error(groups: list[Group]) -> str:
-        found = traced_copy(original, batch, seen.order, ignore)
+        found = traced_copy(original, batch, seen.order, ignore, [g for g in groups if g.by_hand])
         try:
-            left = {
-                g.name: blocks[g.name].nodes[1:].ravel() if g.name in blocks else np.arange(1, g.width) for g in groups
-            }
+            left = {g.name: blocks[g.name].nodes[1:].ravel() if g.name in blocks else _all_but_one(g) for g in groups}
             found.cut(left)
             for g in groups:
                 if g.name in blocks:
@@ -223,6 +172,11 @@ def _trial(
     reasons = {g.name: error([g]) for g in wanted}
     fixed = fixed + [replace(g, reason=reasons[g.name]) for g in wanted if reasons[g.name]]
     return [g for g in wanted if not reasons[g.name]], fixed
+
+
+def _all_but_one(group: Group) -> np.ndarray:
+    """All nodes but the first of each block."""
+    return np.arange(group.width).reshape(group.blocks, -1)[:, 1:].ravel()
 
 
 def _few_rows(groups: list[Group], seen: Trace, calibration: list[Batch], most: float) -> list[str]:

@@ -14,7 +14,7 @@ from .compressed_model import CompressedModel, Report, changed_attributes
 from .groups import NORMS, Group, on
 from .inputs import as_batches, check_fits, example, shared_inputs, split
 from .matching import common_names, find_survivors
-from .planning import traced_copy
+from .plan import traced_copy
 from .repairing import Settings, pairs_of, repair
 from .tracing import trace
 

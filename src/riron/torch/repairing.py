@@ -13,7 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..errors import InputError
 from .folding import ChannelMoments, Fit, Moments, mean_intercept, refit
-from .groups import CONVOLUTIONS, is_depthwise
+from .groups import CONVOLUTIONS, columns_read, is_depthwise, take_columns
 from .inputs import Batch
 from .lockstep import Pass
 from .rows import choose_positions, node_rows, output_rows, patch_rows, thinned
@@ -29,7 +29,10 @@ class Pair:
     """A layer of the original and of the cut network, with what survived.
 
     Attributes:
-      rows: surviving outputs. columns: surviving input positions (of one group for grouped convolutions).
+      rows: surviving outputs. columns: surviving input positions (of all groups of a grouped convolution).
+      scale: of what the layer is to give, in units of what the original gives.
+      host: what runs in place of `compressed`, where that is to become several layers; `finish` puts them there,
+        given the fit, the moments that it was made from, and whether an intercept is kept.
     """
 
     name: str
@@ -40,10 +43,18 @@ class Pair:
     original_norm: Any = None
     compressed_norm: Any = None
     at_sum: bool = False
+    scale: float = 1.0
+    host: Any = None
+    finish: Callable[[Fit, Moments, bool], None] | None = None
 
     @property
     def is_cut(self) -> bool:
-        return self.compressed.weight.shape != self.original.weight.shape
+        return self.finish is not None or self.compressed.weight.shape != self.original.weight.shape
+
+    @property
+    def runs(self) -> Any:
+        """The module that runs in the compressed network."""
+        return self.compressed if self.host is None else self.host
 
 
 @dataclass(frozen=True)
@@ -80,9 +91,8 @@ def pairs_of(
         if norm is not None and getattr(old[norm], "running_mean", None) is None:
             norm = None
         kept = rows[name] if name in rows else np.arange(layer.weight.shape[0])
-        width = layer.weight.shape[1]
-        into = columns[name] if name in columns else np.arange(width)
-        if len(kept) != cut.weight.shape[0] or (not is_depthwise(layer) and len(into) != cut.weight.shape[1]):
+        into = columns[name] if name in columns else np.arange(columns_read(layer))
+        if len(kept) != cut.weight.shape[0] or (not is_depthwise(layer) and len(into) != columns_read(cut)):
             continue
         other = new.get(names.get(norm, norm)) if norm is not None else None
         pairs.append(Pair(name, layer, cut, kept, into, old.get(norm), other, name in trace.sums))
@@ -163,13 +173,13 @@ class _Repair:
         norms = {}
         for pair in self.pairs:
             if pair.name in self.at_sum:
-                for module, norm in ((pair.original, pair.original_norm), (pair.compressed, pair.compressed_norm)):
+                for module, norm in ((pair.original, pair.original_norm), (pair.runs, pair.compressed_norm)):
                     hooks.append(module.register_forward_hook(self._remember(pair)))
                     if norm is not None:
                         norms[id(norm)] = norm
             else:
                 hooks.append(pair.original.register_forward_hook(self._pause_after(pair)))
-                hooks.append(pair.compressed.register_forward_pre_hook(self._pause_before(pair)))
+                hooks.append(pair.runs.register_forward_pre_hook(self._pause_before(pair)))
         hooks += [norm.register_forward_hook(self._follow) for norm in norms.values()]
         for model in self.models:
             for module in model.modules():
@@ -224,7 +234,7 @@ class _Repair:
             task.pause((pair.name, phi, z, branches[id(y)] if last else None))
             if which == 1:
                 task.memory["quiet"] = True
-                again = pair.compressed(phi)
+                again = pair.runs(phi)
                 branches[id(x)] = again if pair.compressed_norm is None else pair.compressed_norm(again)
                 task.memory.pop("quiet")
                 renewed = True
@@ -262,9 +272,9 @@ class _Repair:
             _, kept, _, new_shortcut = self._arrive(new, pair.name)
             kept = kept if s.sequential else node_columns(layer, phi, pair.columns)
             index = choose_positions(layer, z, most, self.generator)
-            wanted = output_rows(layer, z, index)[:, pair.rows]
+            wanted = output_rows(layer, z, index)[:, pair.rows] * pair.scale
             if not centred and layer.bias is not None:
-                wanted = wanted - pair.original.bias.detach()[torch.as_tensor(pair.rows)]
+                wanted = wanted - pair.original.bias.detach()[torch.as_tensor(pair.rows)] * pair.scale
             if shortcut is not None and new_shortcut is not None:
                 lost = output_rows(layer, shortcut, index)[:, pair.rows] - output_rows(layer, new_shortcut, index)
                 wanted = wanted + lost / scale_of(norm, lost)
@@ -284,8 +294,9 @@ class _Repair:
             A = channel.mixing(torch.as_tensor(pair.columns), tau=s.tau, centred=centred)
             weight = torch.einsum("oc...,ck->ok...", weight, A)
         elif groups == 1 or not is_depthwise(layer):
-            weight = weight[:, torch.as_tensor(pair.columns)]
-        weight = weight.reshape(groups, outputs // groups, columns)
+            weight = take_columns(pair.original, pair.original.weight.detach().double(), pair.columns)
+            weight = weight[torch.as_tensor(pair.rows)]
+        weight = weight.reshape(groups, outputs // groups, columns) * pair.scale
         if by_tap:
             fit = refit(folds, weight, tau=s.tau, centred=centred)
         else:
@@ -293,7 +304,10 @@ class _Repair:
             nan = float("nan")
             intercept = mean_intercept(total, weight) if centred else torch.zeros_like(total.z)
             fit = Fit(weight, intercept, nan, nan, nan, s.tau)
-        store(pair, fit, centred)
+        if pair.finish is None:
+            store(pair, fit, centred)
+        else:
+            pair.finish(fit, folds[0] + folds[1], centred)
         for old, new in zip(olds, news, strict=True):
             old.resume()
             new.resume()
@@ -325,7 +339,7 @@ def store(pair: Pair, fit: Fit, centred: bool) -> None:
         layer.weight.copy_(fit.weight.reshape(layer.weight.shape))
         if not centred:
             if layer.bias is not None and pair.original.bias is not None:
-                layer.bias.copy_(pair.original.bias.detach()[torch.as_tensor(pair.rows)])
+                layer.bias.copy_(pair.original.bias.detach()[torch.as_tensor(pair.rows)] * pair.scale)
             return
         intercept = fit.intercept.reshape(-1)
         if layer.bias is not None:

@@ -10,12 +10,12 @@ import numpy as np
 
 from ..checks import nearest
 from ..errors import InputError
+from ..theory.degrees_of_freedom import degrees_of_freedom
 from .compressing import compress
 from .groups import Group, on
 from .inputs import Batch, as_batches, check_fits, example
 from .metrics import output_metrics, second_moments
-from .planning import traced_copy
-from .selection import degrees_of_freedom
+from .plan import traced_copy
 from .tracing import trace
 from .widths import cost_of
 
@@ -124,7 +124,7 @@ def suggest_widths(
             raise InputError(f"the model has no module '{name}'", do=nearest(name, list(modules)))
     seen = trace(original, example(batches))
     found = on(original, traced_copy(original, example(batches), seen.order, tuple(ignore)).groups)
-    groups = [g for g in found if not g.reason and g.kind != "attention"]
+    groups = [g for g in found if not g.reason and g.kind != "attention" and g.blocks == 1]
     if not groups:
         raise InputError("there is no layer whose width can change")
     moments = second_moments(original, groups, batches, seed=seed)
@@ -135,7 +135,7 @@ def suggest_widths(
     for g in groups:
         rows = [_spectrum(g, side.name, moments, metrics, centered) for side in g.readers]
         counts = [int((v >= _level(v, threshold, relative_to)).sum()) for v in rows]
-        dofs = [degrees_of_freedom(np.diag(v), max(lam * v.sum() / g.width, 1e-300)) for v in rows]
+        dofs = [float(degrees_of_freedom(v, max(lam * v.sum() / g.width, 1e-300))) for v in rows]
         best = int(np.argmax(counts if rule == "count" else dofs))
         row = {"layer": g.name, "nodes": g.width, "count": counts[best], "dof": dofs[best], "spectrum": rows[best]}
         table.append(row)

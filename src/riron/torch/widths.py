@@ -1,5 +1,6 @@
 """How wide each group: uniform, or by the marginal gain of the end-to-end metric, under a budget of cost."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from torch import nn  # pyright: ignore[reportMissingImports]
 
 from ..errors import InputError
-from .groups import LAYERS, Group, is_depthwise
+from .groups import LAYERS, Group, columns_read, is_depthwise
 from .tracing import Trace
 
 
@@ -55,7 +56,7 @@ def cost_of(model: Any, groups: list[Group], trace: Trace) -> Cost:
             thin = norms.get(name, []) if is_depthwise(module) else out.get(name, [])
             reads = [] if is_depthwise(module) else into.get(name, [])
             work = trace.macs.get(name, 0)
-            layers.append((weight.numel(), work, weight.shape[0], weight.shape[1], thin, reads))
+            layers.append((weight.numel(), work, weight.shape[0], columns_read(module), thin, reads))
             counted += weight.numel()
             if module.bias is not None:
                 single.append((module.bias.numel(), thin))
@@ -66,6 +67,10 @@ def cost_of(model: Any, groups: list[Group], trace: Trace) -> Cost:
                 each = [(g, s * size // max(_channels(module), 1)) for g, s in norms[name]]
                 single.append((size, each))
                 counted += size
+    for name, parameter in model.named_parameters():
+        if name in norms:
+            single.append((parameter.numel(), norms[name]))
+            counted += parameter.numel()
     total = sum(p.numel() for p in model.parameters())
     return Cost(layers, single, total - counted, {g.name: g.width for g in groups})
 
@@ -85,7 +90,12 @@ def rounded(width: float, full: int, round_to: int) -> int:
 
 def uniform(groups: list[Group], keep: float, round_to: int = 1) -> dict[str, int]:
     """The same fraction of every group."""
-    return {g.name: rounded(keep * g.width, g.width, round_to) for g in groups}
+    return {g.name: rounded(keep * g.width, g.width, step_of(g, round_to)) for g in groups}
+
+
+def step_of(group: Group, round_to: int) -> int:
+    """What the width of a group must be a multiple of."""
+    return math.lcm(group.blocks, round_to) if group.width >= math.lcm(group.blocks, round_to) else group.blocks
 
 
 def uniform_to(groups: list[Group], cost: Callable[[dict[str, int]], float], budget: float, round_to: int):
@@ -109,7 +119,7 @@ def marginal(
     *,
     budget: float | None = None,
     most: float | None = None,
-    round_to: int = 1,
+    round_to: int | dict[str, int] = 1,
 ) -> dict[str, int]:
     """Takes nodes one by one where the error grows least for the cost that it saves.
 
@@ -117,26 +127,28 @@ def marginal(
       curves: group -> (m + 1,) predicted error with k nodes kept, in one unit for all groups.
       cost: of the widths; neighbours are coupled, so it is asked again at every step.
       budget: stop as soon as the cost is this or less. most: or stop before the summed error exceeds this.
+      round_to: widths are multiples of this, one for all groups or one for each.
 
     Raises:
       InputError: a budget that one node a layer exceeds.
     """
     widths = {name: len(curve) - 1 for name, curve in curves.items()}
-    smallest = {name: rounded(1, width, round_to) for name, width in widths.items()}
+    steps = round_to if isinstance(round_to, dict) else dict.fromkeys(widths, round_to)
+    smallest = {name: rounded(1, width, steps[name]) for name, width in widths.items()}
     curves = {name: np.minimum.accumulate(curve) for name, curve in curves.items()}
     hulls = {name: _hull(curve, smallest[name]) for name, curve in curves.items()}
     now, error = cost(widths), sum(float(curve[-1]) for curve in curves.values())
     if budget is not None and cost(smallest) > budget:
         share = cost(smallest) / now
         raise InputError(
-            f"the budget cannot be met: {round_to} nodes a layer already cost {share:.1%}",
+            f"the budget cannot be met: the smallest widths already cost {share:.1%}",
             do="ask for more, or let the stream be cut (stream=True)",
         )
     open_ = set(widths)
     while open_ and (budget is None or now > budget):
         best, chosen, after = np.inf, "", now
         for name in open_:
-            step = min(round_to, widths[name] - smallest[name])
+            step = min(steps[name], widths[name] - smallest[name])
             if step <= 0:
                 continue
             k = widths[name] - step
@@ -146,7 +158,7 @@ def marginal(
                 best, chosen, after = rise, name, now - saved
         if not chosen:
             break
-        k = widths[chosen] - min(round_to, widths[chosen] - smallest[chosen])
+        k = widths[chosen] - min(steps[chosen], widths[chosen] - smallest[chosen])
         grown = error + float(curves[chosen][k] - curves[chosen][widths[chosen]])
         if most is not None and grown > most:
             open_.discard(chosen)

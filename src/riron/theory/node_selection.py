@@ -50,7 +50,7 @@ def target(
     return Target(S, np.sqrt(values[kept])[:, None] * vectors[:, kept].T, weight)
 
 
-def greedy(targets: list[Target], k: int, *, tau: float = 1e-4) -> Choice:
+def greedy(targets: list[Target], k: int, *, tau: float = 1e-4, blocks: np.ndarray | None = None) -> Choice:
     """Adds k times the node that lowers sum_t weight_t tr(Z_t R_t Z_t^T) most.
 
     With P = Z R, d = diag R the gain is |P_:j|^2 / (d_j + tau) and the update is of rank one: O(k m (p + k)) in all.
@@ -58,6 +58,7 @@ def greedy(targets: list[Target], k: int, *, tau: float = 1e-4) -> Choice:
     Args:
       targets: one for each reader of the nodes. k: how many to choose.
       tau: ridge relative to the mean diagonal of S.
+      blocks: (m,) block of each node; in turn, each block gets one node before any gets the next.
 
     Returns: a Choice; nodes that are constant come last.
 
@@ -69,7 +70,8 @@ def greedy(targets: list[Target], k: int, *, tau: float = 1e-4) -> Choice:
     free = np.ones(m, bool)
     order, losses = [], [sum(s.loss for s in states)]
     for step in range(min(k, m)):
-        allowed = free & live if (free & live).any() else free
+        open_ = free if blocks is None else free & _due(blocks, order)
+        allowed = open_ & live if (open_ & live).any() else open_
         gains = np.sum([s.gains() for s in states], axis=0)
         if np.max(gains[allowed]) <= ROUNDING * losses[0]:  # nothing is left to gain: keep what differs most
             gains = np.sum([s.d / max(np.trace(s.t.S), 1e-300) for s in states], axis=0)
@@ -80,6 +82,12 @@ def greedy(targets: list[Target], k: int, *, tau: float = 1e-4) -> Choice:
             s.take(j, step)
         losses.append(max(sum(s.loss for s in states), 0.0))
     return Choice(np.array(order), np.array(losses))
+
+
+def _due(blocks: np.ndarray, order: list[int]) -> np.ndarray:
+    """(m,) whether a node's block has been served least often."""
+    served = np.bincount(blocks[order], minlength=int(blocks.max()) + 1) if order else np.zeros(int(blocks.max()) + 1)
+    return served[blocks] == served.min()
 
 
 class _State:
@@ -145,12 +153,6 @@ def swap(targets: list[Target], kept: np.ndarray, *, tau: float = 1e-4, trials: 
     return np.array(chosen)
 
 
-def degrees_of_freedom(S: np.ndarray, lam: float) -> float:
-    """N(lam) = tr S (S + lam I)^-1."""
-    values = np.clip(np.linalg.eigvalsh(S), 0, None)
-    return float((values / (values + lam)).sum())
-
-
 def leverage_scores(S: np.ndarray, lam: float) -> np.ndarray:
     """(m,) [S (S + lam I)^-1]_jj / N(lam): they sum to 1."""
     scores = np.diag(np.linalg.solve(S + lam * np.eye(len(S)), S))
@@ -164,7 +166,11 @@ def leverage_sample(S: np.ndarray, lam: float, k: int, rng: np.random.Generator)
 
     Source: Bach, JMLR 2017, proposition 1; Suzuki et al., IJCAI-PRICAI 2020.
     """
-    q = leverage_scores(S, lam)
+    return draw_nodes(leverage_scores(S, lam), lam, k, rng)
+
+
+def draw_nodes(q: np.ndarray, lam: float, k: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """k independent draws with probabilities q (m,); the distinct nodes and the ridge lam k q / times of each."""
     nodes, times = np.unique(rng.choice(len(q), size=k, p=q), return_counts=True)
     return nodes, lam * k * q[nodes] / times
 
