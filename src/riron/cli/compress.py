@@ -28,8 +28,11 @@ def compress(
     params: Annotated[float | None, typer.Option(help="Fraction of the parameters.")] = None,
     error: Annotated[float | None, typer.Option(help="Relative error of the output that may be reached.")] = None,
     heads: Annotated[float | None, typer.Option(help="Fraction of the attention heads.")] = None,
+    qk: Annotated[
+        float | None, typer.Option(help="Fraction of the query and key columns of each attention head.")
+    ] = None,
     criterion: Annotated[
-        str, typer.Option(help="end_to_end, output, input, magnitude, taylor, apoz or random.")
+        str, typer.Option(help="end_to_end, output, input, pca, magnitude, taylor, apoz or random.")
     ] = "end_to_end",
     stream: Annotated[bool, typer.Option("--stream", help="Cut the residual stream too.")] = False,
     ignore: IgnoreOption = None,
@@ -58,6 +61,7 @@ def compress(
         params=params,
         error=error,
         heads=heads,
+        qk=qk,
         criterion=criterion,
         stream=stream,
         ignore=tuple(ignore or ()),

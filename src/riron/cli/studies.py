@@ -157,9 +157,9 @@ def check(
 
     chosen = [find_card(name).name for name in names or catalogue()]
     _prepare(no_cache)
-    from ..studies.report import as_lines, summary
     from ..studies.cards import load
     from ..studies.extras import is_installed
+    from ..studies.report import as_lines, summary
     from ..studies.running import run
 
     reports = []

@@ -59,8 +59,10 @@ def decompose(
       weighting: "both" (outputs and inputs as the data give them), "end_to_end" (outputs by what they do to the
         network's output as well), "input" (moments of the channels alone) or "plain" (none). None: the best of
         "both", "end_to_end" and "plain" on a quarter of the calibration inputs; "plain" without data.
-      ignore: modules that stay (nn.MultiheadAttention becomes an attention with layers of its own, all the same). sequential: refit on what the decomposed layers below give. tau: smallest ridge.
+      ignore: modules that stay. sequential: refit on what the decomposed layers below give. tau: smallest ridge.
       example_inputs: needed without data. holdout, confidence, seed: as in `compress`.
+
+    nn.MultiheadAttention becomes an attention with linear layers of its own, which are decomposed like others.
 
     Returns: a CompressedModel.
 

@@ -235,8 +235,9 @@ def _group(part: Any, graph: Any, last: Any, order: dict[str, int], ignore: tupl
             if isinstance(module, LAYERS) and not is_depthwise(module):
                 (readers if reads else producers).append(side)
                 if is_grouped(module):
-                    size = module.in_channels if reads else module.out_channels
-                    blocks = math.lcm(blocks, module.groups)
+                    convolution: Any = module
+                    size = convolution.in_channels if reads else convolution.out_channels
+                    blocks = math.lcm(blocks, convolution.groups)
                     if not np.array_equal(places[:, 0], np.arange(size)) or places.shape[1] > 1:
                         reasons.append(f"the channels of '{name}', a grouped convolution, are mixed before or behind")
                 if order.get(name, -1) < 0:

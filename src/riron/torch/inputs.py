@@ -12,7 +12,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from ..errors import InputError
 
 ROWS, FEWEST_ROWS = 64, 8  # inputs in one batch, where the batches are ours to make
-NUMBERS = 2**21  # in the inputs of one batch: larger ones leave the processor's cache and cost memory
+NUMBERS = 2**20  # in the inputs of one batch: larger ones leave the processor's cache and cost memory
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,8 @@ class Batch:
 def as_batches(data: Any, model: Any) -> list[Batch]:
     """Batches from a tensor, an array, a tuple or dict of tensors, a DataLoader or any iterable of such batches.
 
-    They are made smaller where the inputs are large. The second of a pair is a label where the model takes one argument only, or where it is a vector of whole numbers
-    beside an input of the same length.
+    They are made smaller where the inputs are large. The second of a pair is a label where the model takes one argument
+    only, or where it is a vector of whole numbers beside an input of the same length.
 
     Raises:
       InputError: no data, or something that is not tensors.

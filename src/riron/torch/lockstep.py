@@ -30,7 +30,7 @@ class Pass:
         self.memory: dict[Any, Any] = {}
         self._go, self._paused = threading.Semaphore(0), threading.Semaphore(0)
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._started = False
+        self.started = False
 
     @classmethod
     def current(cls) -> "Pass | None":
@@ -67,9 +67,9 @@ class Pass:
         """Runs the pass to its next pause and returns that event, or None at its end."""
         if self.done:
             return None
-        if not self._started:
+        if not self.started:
             self._thread.start()
-            self._started = True
+            self.started = True
         self._go.release()
         self._paused.acquire()
         if self.error is not None:
@@ -79,7 +79,7 @@ class Pass:
     def stop(self) -> None:
         """Ends the pass where it is."""
         self.stopping = True
-        if self._started and not self.done:
+        if self.started and not self.done:
             self._go.release()
             self._thread.join()
         self.done = True

@@ -16,12 +16,15 @@ from .folding import ChannelMoments, Fit, Moments, mean_intercept, refit
 from .groups import CONVOLUTIONS, columns_read, is_depthwise, take_columns
 from .inputs import Batch
 from .lockstep import Pass
+from .memory import give_back
 from .rows import choose_positions, node_rows, output_rows, patch_rows, thinned
 from .tracing import Additions, Trace
 
 FLOOR = 0.05  # least scale of a BatchNorm through which a shortcut is repaired
 MOST_COLUMNS = 1024  # longest patch that is refitted tap by tap
 PASSES_FACTOR = 8  # live tensors of a pass, in units of the largest
+RESUMED = 4  # passes after which their threads' reserves are given back
+PATCHES = 8192  # taken out of an activation at a time
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Settings:
     repair: bool = True
     columns: int = MOST_COLUMNS
     rows_per_column: int = 48
-    memory: float = 2**30
+    memory: float = 2**29
     seed: int = 0
 
 
@@ -115,6 +118,7 @@ def repair(
     first = 0 if from_start else next((k for k, pair in enumerate(pairs) if pair.is_cut), None)
     if first is None:
         return {}
+    give_back(cycles=True)
     return _Repair(original, compressed, pairs[first:], trace, batches, settings).run()
 
 
@@ -152,7 +156,8 @@ class _Repair:
     def _active(self, pair: Pair) -> int:
         """How many batches fit into memory from here on: those that come later start with refitted layers."""
         live = self.trace.live.get(pair.name, 1) * max(len(b) for b in self.batches)
-        return int(np.clip(self.settings.memory // (PASSES_FACTOR * max(live, 1)), 1, len(self.batches)))
+        fewest = min(2, len(self.batches))  # one for each fold
+        return int(np.clip(self.settings.memory // (PASSES_FACTOR * max(live, 1)), fewest, len(self.batches)))
 
     def _work(self, which: int, batch: Batch) -> Callable[[], Any]:
         model = self.models[which]
@@ -242,7 +247,10 @@ class _Repair:
 
     def _arrive(self, task: Pass, name: str | None) -> Any:
         """The next event of a pass, or that of a layer by name; events of layers refitted before are passed by."""
+        begins = not task.started
         event = task.event if task.event is not None else task.resume()
+        if begins:
+            give_back()  # each thread has a reserve of its own
         while event is not None and event[0] in self.refitted:
             event = task.resume()
         if event is None or (name is not None and event[0] != name):
@@ -255,6 +263,7 @@ class _Repair:
         return event
 
     def _refit(self, pair: Pair, olds: list[Pass], news: list[Pass]) -> Fit:
+        give_back()
         layer, s = pair.compressed, self.settings
         groups = layer.groups if isinstance(layer, CONVOLUTIONS) else 1
         columns = layer.weight[0].numel()
@@ -283,8 +292,8 @@ class _Repair:
                     f"the activations at layer '{pair.name}' are not finite in batch {number}",
                     do="look for NaN or overflow in the weights or the data",
                 )
-            patches = patch_rows(layer, kept, index)
-            folds[number % 2].add(patches, wanted.reshape(len(wanted), groups, outputs // groups))
+            for part, goal in zip(index.split(PATCHES), wanted.split(PATCHES), strict=True):
+                folds[number % 2].add(patch_rows(layer, kept, part), goal.reshape(len(goal), groups, -1))
             if mixes:
                 both = torch.cat([node_rows(layer, phi), node_rows(layer, kept)], dim=1)
                 both = thinned(both, max(s.rows_per_column * phi.shape[1], 30_000) // len(olds) + 1, self.generator)
@@ -308,9 +317,11 @@ class _Repair:
             store(pair, fit, centred)
         else:
             pair.finish(fit, folds[0] + folds[1], centred)
-        for old, new in zip(olds, news, strict=True):
+        for number, (old, new) in enumerate(zip(olds, news, strict=True)):
             old.resume()
             new.resume()
+            if number % RESUMED == RESUMED - 1:
+                give_back()
         return fit
 
 

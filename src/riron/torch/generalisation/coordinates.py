@@ -25,6 +25,11 @@ class Coordinates(nn.Module):
       Computation 1998; the width is the median distance.
     """
 
+    landmarks: Any
+    width: Any
+    centre: Any
+    directions: Any
+
     def __init__(self, landmarks: Any, k: int):
         super().__init__()
         most = min(LANDMARKS, max(FEWEST, int(STORED / landmarks[0].numel())))

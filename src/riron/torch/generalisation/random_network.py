@@ -101,8 +101,9 @@ def with_plain_norms(network: Any) -> Any:
 
     The statistics are learnt from the data, so that they have to be weights with a prior too. Changes `network`.
     """
-    for name, module in network.named_modules():
-        if isinstance(module, NORMS):
+    for name, found in network.named_modules():
+        if isinstance(found, NORMS):
+            module: Any = found
             if module.running_mean is None:
                 raise InputError(
                     f"'{name}' normalises by the batch in evaluation mode too", do="use running statistics"
