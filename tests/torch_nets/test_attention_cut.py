@@ -10,8 +10,8 @@ from torch import nn
 
 import riron.torch as rt
 from riron.errors import InputError
-from riron.torch.pairs import best_pairs
-from riron.torch.split_attention import SplitAttention, split_attentions
+from riron.torch.attention.query_key import best_pairs
+from riron.torch.attention.split import SplitAttention, split_attentions
 
 torch.set_num_threads(1)
 TOKENS = torch.randn(200, 7, 16, generator=torch.Generator().manual_seed(1)).double()

@@ -8,9 +8,9 @@ from torch import nn
 
 import riron.torch as rt
 from riron.errors import InputError
-from riron.torch.canonical import canonical
-from riron.torch.directions import Option, spend
-from riron.torch.tucker import Seen, surface, tucker
+from riron.torch.factors.canonical import canonical
+from riron.torch.factors.directions import Option, spend
+from riron.torch.factors.tucker import Seen, surface, tucker
 
 torch.set_num_threads(1)
 GREY = torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(2))

@@ -11,7 +11,7 @@ _load, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "compressed_model": ["CompressedModel", "Report", "load"],
         "compressing": ["compress"],
-        "decomposing": ["decompose"],
+        "factors.decomposing": ["decompose"],
         "generalisation.bounding": ["bounds"],
         "generalisation.report": ["Bounds"],
         "laboratory": ["predict", "train_mlps"],

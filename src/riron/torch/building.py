@@ -9,12 +9,12 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..guarantees.disagreement import disagreement
 from ..theory.degrees_of_freedom import degrees_of_freedom
-from .attention import shrink_heads
+from .attention.heads import shrink_heads
+from .attention.query_key import Pairs, scale_layer
 from .compressed_model import CompressedModel, Report, changed_attributes
 from .folding import Fit
 from .groups import NORMS, Group, columns_read
 from .inputs import Batch, main_output
-from .pairs import Pairs, scale_layer
 from .plan import Plan
 from .repairing import Settings, pairs_of, repair
 from .tracing import Trace, trace

@@ -10,6 +10,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from ..checks import nearest
 from ..errors import InputError
+from .attention.split import split_attentions
 from .building import build, measure
 from .compressed_model import CompressedModel
 from .inputs import Batch, as_batches, check_fits, example, shared_inputs, split
@@ -18,7 +19,6 @@ from .repairing import Settings
 from .replacing import recorded
 from .scores import SCORES
 from .searching import Search
-from .split_attention import split_attentions
 from .telling import teller
 
 

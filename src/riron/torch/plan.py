@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from ..theory.node_selection import Choice, Target, best_scored
-from .attention import Heads, greedy_heads
+from .attention.heads import Heads, greedy_heads
+from .attention.query_key import Pairs, best_pairs, shrink_sizes
 from .groups import Group, Groups, find_groups, on, slice_rows
 from .inputs import Batch
 from .metrics import NodeMoments
-from .pairs import Pairs, best_pairs, shrink_sizes
 from .rotating import Rotated
 from .tracing import Trace
 from .widths import Cost, rounded

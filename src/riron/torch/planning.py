@@ -11,11 +11,11 @@ import torch  # pyright: ignore[reportMissingImports]
 from ..checks import nearest
 from ..errors import InputError
 from ..theory.node_selection import greedy
-from .attention import Heads, find_fused, find_heads, shrink_heads
+from .attention.heads import Heads, find_fused, find_heads, shrink_heads
+from .attention.query_key import find_pairs, pair_losses
 from .groups import Group, on
 from .inputs import Batch, example, main_output
 from .metrics import output_metrics, second_moments, targets_of
-from .pairs import find_pairs, pair_losses
 from .plan import Plan, traced_copy
 from .repairing import Settings
 from .rotating import Rotated, by_component, rotate_streams

@@ -5,9 +5,9 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
+from .attention.split import SplitAttention, sizes_of
+from .factors.tucker import Factors
 from .groups import LAYERS
-from .split_attention import SplitAttention, sizes_of
-from .tucker import Factors
 
 KINDS = {kind.__name__: kind for kind in (*LAYERS, SplitAttention)}
 GEOMETRY = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "padding_mode", "groups")

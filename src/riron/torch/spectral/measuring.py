@@ -11,11 +11,11 @@ from ...checks import as_vector, nearest
 from ...errors import InputError
 from ...theory.degrees_of_freedom import at_relative_levels
 from ...theory.spectral_ranks import polynomial_decay, ranks
+from ..attention.split import split_attentions
 from ..groups import CONVOLUTIONS, LAYERS, Group, Side, on
 from ..inputs import Batch, as_batches, check_fits, example
 from ..metrics import reader_maps, second_moments
 from ..planning import traced_copy
-from ..split_attention import split_attentions
 from ..tracing import trace
 from .result import Spectra
 from .weights import weight_row

@@ -8,17 +8,17 @@ from typing import Any
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from ..checks import nearest
-from ..errors import InputError
-from .building import fit_rows, output_error, size_totals
-from .compressed_model import CompressedModel, Report
+from ...checks import nearest
+from ...errors import InputError
+from ..building import fit_rows, output_error, size_totals
+from ..compressed_model import CompressedModel, Report
+from ..groups import CONVOLUTIONS
+from ..inputs import Batch, example, main_output, split
+from ..repairing import MOST_COLUMNS, Settings, pairs_of, repair
+from ..replacing import recorded, replace_layer
+from ..tracing import trace
 from .directions import Option, Shape, options_of, spend, uniform_share, uniform_within
 from .factoring import REFITTED, Factoring, end_to_end_roots, flat_weight, layer_moments, rank_errors, shape_of
-from .groups import CONVOLUTIONS
-from .inputs import Batch, example, main_output, split
-from .repairing import MOST_COLUMNS, Settings, pairs_of, repair
-from .replacing import recorded, replace_layer
-from .tracing import trace
 from .tucker import Seen
 
 SEARCHES = 6  # networks tried for `error=`

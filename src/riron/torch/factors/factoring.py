@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
+from ..folding import Fit, Moments, solve_ridge
+from ..groups import Group, Side
+from ..inputs import Batch
+from ..metrics import NodeMoments, output_metrics
+from ..repairing import Pair
+from ..replacing import canonical_layers, tucker_layers
+from ..rows import choose_positions, node_rows, output_rows, patch_rows, thinned
+from ..tracing import Trace
 from .canonical import canonical
 from .directions import Shape
-from .folding import Fit, Moments, solve_ridge
-from .groups import Group, Side
-from .inputs import Batch
-from .metrics import NodeMoments, output_metrics
-from .repairing import Pair
-from .replacing import canonical_layers, tucker_layers
-from .rows import choose_positions, node_rows, output_rows, patch_rows, thinned
-from .tracing import Trace
 from .tucker import Seen, root, surface, tucker
 
 WEIGHTINGS = ("both", "end_to_end", "input", "plain")

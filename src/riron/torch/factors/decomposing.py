@@ -11,15 +11,15 @@ from typing import Any
 
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from ..checks import nearest
-from ..errors import InputError
-from .building import measure
-from .compressed_model import CompressedModel
+from ...checks import nearest
+from ...errors import InputError
+from ..attention.split import split_attentions
+from ..building import measure
+from ..compressed_model import CompressedModel
+from ..inputs import as_batches, check_fits, example, shared_inputs, split
+from ..replacing import recorded
 from .factoring import WEIGHTINGS
-from .inputs import as_batches, check_fits, example, shared_inputs, split
 from .rank_search import RankSearch
-from .replacing import recorded
-from .split_attention import split_attentions
 
 KINDS = ("tucker", "cp")
 

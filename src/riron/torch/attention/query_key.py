@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from .attention import SIZES, count_around, randomised
-from .groups import Group, cut_by_hand, on, slice_rows
-from .inputs import Batch, main_output
+from ..groups import Group, cut_by_hand, on, slice_rows
+from ..inputs import Batch, main_output
+from .heads import SIZES, count_around, randomised
 
 HEAD_SIZES = ("attention_head_size", "head_dim", "head_size", "dim_head", "dim_per_head", "d_head", "d_k", "d_kv")
 CLOSE = 1e-4  # relative difference of outputs below which they are the same

@@ -8,9 +8,9 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 from torch import nn  # pyright: ignore[reportMissingImports]
 
-from ..theory.node_selection import Target
-from .groups import Group, Side, cut_by_hand, on
-from .inputs import main_output
+from ...theory.node_selection import Target
+from ..groups import Group, Side, cut_by_hand, on
+from ..inputs import main_output
 
 COUNTS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "nhead", "heads", "H")
 SIZES = ("all_head_size", "inner_dim", "attn_dim")

@@ -1,0 +1,1 @@
+"""What can be cut in attention: whole heads, and query and key columns inside each."""
