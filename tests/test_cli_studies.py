@@ -78,7 +78,7 @@ def test_list_shows_every_claim(riron):
     assert "The risk of ridgeless regression peaks at n = d" in done.out
     array = json.loads(riron("list", "--json").out)
     assert [entry["name"] for entry in array] == catalogue()
-    assert set(array[0]) == {"name", "claim", "catalogue", "parameters", "cites"}
+    assert set(array[0]) == {"name", "claim", "catalogue", "parameters", "cites", "extra"}
 
 
 def test_show_and_cite(riron):

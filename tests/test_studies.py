@@ -36,7 +36,7 @@ def store(tmp_path, monkeypatch):
     return tmp_path / "store"
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue() if not load(name).extra])
+@pytest.mark.parametrize("name", [name for name in catalogue() if not find_card(name).extra])
 def test_verdict_holds_and_every_wrong_line_fails(name):
     holds_and_every_wrong_line_fails(name)
 
@@ -59,6 +59,7 @@ def test_card_is_the_class(name):
     card, kind = find_card(name), load(name)
     assert kind.name() == name
     assert card.cites == kind.cites
+    assert card.extra == kind.extra
     assert set(card.cites) <= set(references())
     assert card.claim.endswith(".")
     assert card.claim == (__import__(kind.__module__, fromlist=["x"]).__doc__ or "").splitlines()[0]
@@ -73,10 +74,10 @@ def test_card_is_the_class(name):
     assert kind().parameters() == {p.name: p.default for p in card.parameters}
 
 
-def test_cards_as_json_have_the_five_keys():
+def test_cards_as_json_have_their_keys():
     for card in cards().values():
         plain = json.loads(json.dumps(card.as_dict()))
-        assert list(plain) == ["name", "claim", "catalogue", "parameters", "cites"]
+        assert list(plain) == ["name", "claim", "catalogue", "parameters", "cites", "extra"]
         assert re.fullmatch(r"[A-Z]\d+", plain["catalogue"])
 
 

@@ -9,7 +9,7 @@ import torch
 
 from riron.errors import InputError
 from riron.studies.base import evaluate
-from riron.studies.cards import catalogue, load
+from riron.studies.cards import catalogue, find_card, load
 from riron.torch import predict, train_mlps
 
 torch.set_num_threads(1)
@@ -25,7 +25,7 @@ def store(tmp_path, monkeypatch):
     monkeypatch.setenv("RIRON_STORE", str(tmp_path / "store"))
 
 
-@pytest.mark.parametrize("name", [name for name in catalogue() if load(name).extra == "torch"])
+@pytest.mark.parametrize("name", [name for name in catalogue() if find_card(name).extra == "torch"])
 def test_verdict_holds_and_every_wrong_line_fails(name):
     all_studies.holds_and_every_wrong_line_fails(name)
 

@@ -54,6 +54,8 @@ def show(name: Name, as_json: AsJson = False) -> None:
         unit = f", in {p.unit}" if p.unit else ""
         print(f"  {p.name:<{width}}{p.meaning}{unit}; default {p.default}, {among}")
     print(f"\nsources (riron cite {card.name}): {', '.join(card.cites)}")
+    if card.extra:
+        print(f'needs: pip install "riron[{card.extra}]"')
 
 
 def cite(name: Name) -> None:
@@ -157,14 +159,13 @@ def check(
 
     chosen = [find_card(name).name for name in names or catalogue()]
     _prepare(no_cache)
-    from ..studies.cards import load
     from ..studies.extras import is_installed
     from ..studies.report import as_lines, summary
     from ..studies.running import run
 
     reports = []
     for name in chosen:
-        extra = load(name).extra
+        extra = find_card(name).extra
         if not names and not is_installed(extra):
             print(f'{name}: left out; it needs pip install "riron[{extra}]"', file=sys.stderr)
             continue

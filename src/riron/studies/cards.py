@@ -1,6 +1,6 @@
 """The catalogue: what each study claims and which parameters it takes, read from the source without importing it.
 
-So `riron list` answers at once. In return a study's docstring, `cites` and the arguments of `param` are literals.
+So `riron list` answers at once. In return a study's docstring, `cites`, `extra` and arguments of `param` are literals.
 """
 
 import ast
@@ -42,10 +42,11 @@ class Card:
     catalogue: str
     parameters: tuple[Parameter, ...]
     cites: tuple[str, ...]
+    extra: str = ""  # the optional extra of riron that it needs
     text: str = ""  # the rest of the docstring
 
     def as_dict(self) -> dict[str, Any]:
-        """Name, claim, catalogue entry, parameters and citation keys, as JSON knows them."""
+        """Name, claim, catalogue entry, parameters, citation keys and extra, as JSON knows them."""
         return {key: value for key, value in asdict(self).items() if key != "text"}
 
 
@@ -98,9 +99,14 @@ def read_card(path: Path) -> Card | None:
         claim=claim,
         catalogue=entry.group(1) if entry else "",
         parameters=(*_common_parameters(), *_parameters(kind)),
-        cites=next((ast.literal_eval(node.value) for node in kind.body if _assigns(node, "cites")), ()),
+        cites=_literal(kind, "cites", ()),
+        extra=_literal(kind, "extra", ""),
         text=text.strip(),
     )
+
+
+def _literal(kind: ast.ClassDef, name: str, default: Any) -> Any:
+    return next((ast.literal_eval(node.value) for node in kind.body if _assigns(node, name)), default)
 
 
 @cache
