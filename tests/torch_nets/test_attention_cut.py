@@ -82,6 +82,15 @@ def test_heads_and_inner_nodes_together(name):
     assert inner.out_features in (12, 16)
 
 
+def test_layers_are_refitted_to_the_original_s_activations_where_attention_is_cut():
+    model, data = net("fused")
+    weights = lambda **options: list(rt.compress(model, data, **options, **quiet).model.parameters())
+    same = lambda a, b: all(torch.equal(p, q) for p, q in zip(a, b, strict=True))
+    assert same(weights(heads=0.5), weights(heads=0.5, sequential=False))
+    assert not same(weights(heads=0.5), weights(heads=0.5, sequential=True))
+    assert same(weights(keep=0.5), weights(keep=0.5, sequential=True))
+
+
 def test_inner_nodes_alone_leave_torch_attention_as_it_is():
     model, data = net("torch")
     done = rt.compress(model, data, keep=0.5, **quiet)

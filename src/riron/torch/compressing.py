@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -40,7 +41,7 @@ def compress(
     stream: bool = False,
     heads: float | None = None,
     qk: float | None = None,
-    sequential: bool = True,
+    sequential: bool | None = None,
     affine: bool = True,
     tau: float = 1e-4,
     holdout: float = 0.5,
@@ -69,7 +70,8 @@ def compress(
       stream: cut the residual stream too. heads: fraction of the attention heads to keep (None: all). qk: fraction of
         the query and key columns of each head to keep; with either, or `stream`, nn.MultiheadAttention becomes an
         attention with projections of its own.
-      sequential: regress on what the compressed layers below give. affine: refit intercepts too.
+      sequential: regress on what the compressed layers below give (None: unless attention is cut, where regressing on
+        the original's activations was the better). affine: refit intercepts too.
       tau: smallest ridge, relative. holdout: share of the inputs that only measure and guarantee, in [0, 1).
       confidence: of the guarantee. device: where to compute. seed: of splits, probes and subsamples.
 
@@ -94,7 +96,7 @@ def compress(
     check_fits(original, example(batches))
     calibration, held_out = split(batches, holdout, seed)
     say = teller(progress)
-    settings = Settings(tau=tau, sequential=sequential, affine=affine, seed=seed)
+    settings = Settings(tau=tau, sequential=sequential is not False, affine=affine, seed=seed)
     most = 1.0 if keep is None else keep
     plan_of = partial(
         make_plan,
@@ -109,6 +111,8 @@ def compress(
         say=say,
     )
     plan = plan_of(original, calibration, heads=heads, qk=qk)
+    if sequential is None and (plan.heads or plan.pairs):
+        settings = replace(settings, sequential=False)
 
     def make(kept: dict[str, np.ndarray], fitting: list[Batch]) -> CompressedModel:
         return build(plan, kept, fitting, settings, refit=reconstruct, recalibrate=recalibrate, say=say)
