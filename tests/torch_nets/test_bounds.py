@@ -378,6 +378,8 @@ X, Y = blobs(50, 1)
 BAD = [
     ({"delta": 0.0}, r"delta=0.0 is outside \(0, 1\)"),
     ({"delta": 1.0}, r"delta=1.0 is outside \(0, 1\)"),
+    ({"steps": -3}, "steps=-3 must be a whole number"),
+    ({"epochs": 0}, "epochs=0 must be a whole number"),
     ({"margin_quantile": 0.0}, r"margin_quantile=0.0 is outside \(0, 1\)"),
     ({"which": "golowitch-2018"}, "did you mean 'golowich-2018'"),
     ({"which": ()}, "which is empty"),

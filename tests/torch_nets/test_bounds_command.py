@@ -52,9 +52,10 @@ def test_it_prints_the_table_and_writes_the_picture(files, tmp_path, capsys):
 
 def test_json_alone(files, capsys):
     call(files, "--json", "--delta", 0.01, "--margin-quantile", 0.2)
-    found = json.loads(capsys.readouterr().out)
+    found = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # NaN is no JSON
     assert found["delta"] == 0.01
     assert {b["status"] for b in found["bounds"]} == {"vacuous", "refused"}
+    assert all((b["value"] is None) == (b["status"] == "refused") for b in found["bounds"])
 
 
 def test_bad_input_is_a_sentence(files, monkeypatch):

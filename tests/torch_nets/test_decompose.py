@@ -11,6 +11,7 @@ from riron.errors import InputError
 from riron.torch.factors.canonical import canonical
 from riron.torch.factors.directions import Option, spend
 from riron.torch.factors.tucker import Seen, surface, tucker
+from riron.torch.inputs import Batch, split
 
 torch.set_num_threads(1)
 GREY = torch.randn(300, 1, 8, 8, generator=torch.Generator().manual_seed(2))
@@ -309,6 +310,24 @@ def test_transformers_and_layers_that_are_looked_into(tmp_path):
 def test_decompose_refuses(options, said):
     with pytest.raises(InputError, match=said):
         rt.decompose(made(Chain, GREY), GREY, **options)
+
+
+@pytest.mark.parametrize(("holdout", "said"), [(0.0, "at layer .* are not finite"), (0.9, "not finite for 1 of")])
+def test_values_that_are_not_finite_are_told(holdout, said):
+    data = GREY.clone()
+    data[0 if holdout == 0 else held_row(len(data))] = float("nan")
+    with pytest.raises(InputError, match=said):
+        rt.decompose(made(Chain, GREY), data, keep=0.5, holdout=holdout)
+    if holdout:
+        with pytest.raises(InputError, match=said):
+            rt.compress(made(Chain, GREY), data, keep=0.5, holdout=holdout, progress=False)
+
+
+def held_row(n):
+    """The number of an input that `split` holds out at seed 0."""
+    batches = [Batch((torch.arange(n)[k : k + 64],)) for k in range(0, n, 64)]
+    _, held = split(batches, 0.9, 0)
+    return int(held[0].arguments[0][0])
 
 
 def test_decompose_refuses_without_data():

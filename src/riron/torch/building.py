@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
+from ..errors import InputError
 from ..guarantees.disagreement import disagreement
 from ..theory.degrees_of_freedom import degrees_of_freedom
 from .attention.heads import shrink_heads
@@ -182,6 +183,12 @@ def measure(original: Any, result: CompressedModel, held_out: list[Batch], confi
     if not held_out:
         return
     error, stderr, old, new = output_error(original, result.model, held_out)
+    if not np.isfinite(old).all():
+        rows = np.flatnonzero(~np.isfinite(old.reshape(len(old), -1)).all(1))
+        raise InputError(
+            f"the original's outputs are not finite for {len(rows)} of {len(old)} held-out inputs",
+            do="look for NaN or overflow in the data",
+        )
     result.report.totals["output_error"], result.report.totals["output_error_stderr"] = error, stderr
     if np.isfinite(new).all() and len(old):
         result.guarantee = disagreement(old, new, confidence=confidence)

@@ -1,10 +1,10 @@
 """What `riron compress` does."""
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+from ..lab.files import as_json as plain_json
 from .compressing import compress
 from .files import empty_folder, read_inputs, read_model
 
@@ -31,7 +31,8 @@ def run_compress(
     done = compress(network, read_inputs(data, network), progress=not quiet, **options)
     done.save(folder)
     if as_json:
-        say(json.dumps({"report": asdict(done.report), "guarantee": done.guarantee and asdict(done.guarantee)}))
+        said = {"report": asdict(done.report), "guarantee": done.guarantee and asdict(done.guarantee)}
+        say(plain_json(said, indent=None))
     elif not quiet:
         say(f"{done}\nwritten to {folder}: riron.torch.load('{folder}', YOUR_CLASS)")
     else:

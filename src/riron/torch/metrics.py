@@ -46,6 +46,17 @@ def watch(sides: list[Side], seen: Callable[[Side, Any], Any], *, after: bool = 
     ]
 
 
+def pass_over(model: Any, batches: list[Batch], hooks: list[Any]) -> None:
+    """Runs all batches without gradients, then takes the hooks off."""
+    try:
+        with torch.no_grad():
+            for batch in batches:
+                batch.call(model)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def second_moments(
     model: Any, groups: list[Group], batches: list[Batch], *, rows_per_node: int = 64, seed: int = 0
 ) -> dict[tuple[str, str], NodeMoments]:

@@ -9,7 +9,7 @@ import torch  # pyright: ignore[reportMissingImports]
 from ..errors import InputError
 from .groups import Group
 from .inputs import Batch, main_output
-from .metrics import watch
+from .metrics import pass_over, watch
 from .rows import node_rows
 
 SCORES = ("magnitude", "taylor", "apoz", "random")
@@ -70,12 +70,5 @@ def _activity(model: Any, group: Group, batches: list[Batch]) -> np.ndarray:
         total = total + (nodes != 0).double().sum(0).cpu().numpy()
         rows += len(nodes)
 
-    hooks = watch([group.readers[0]], seen)
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                batch.call(model)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    pass_over(model, batches, watch([group.readers[0]], seen))
     return total / max(rows, 1)

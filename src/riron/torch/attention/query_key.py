@@ -70,11 +70,11 @@ def find_pairs(model: Any, groups: list[Group], batch: Batch) -> tuple[list[Pair
         together = replace(alone, values=values, sizes=_sizes(model, count[0], query.name, size))
         for pairs in (alone, together):
             rescale = _rescale(model, pairs, batch)
-            if rescale is not None:
+            if isinstance(rescale, bool):
                 found.append(replace(pairs, rescale=rescale))
                 break
         else:
-            notes.append(f"pairs not cut: '{group.name}' does not run with smaller heads")
+            notes.append(f"pairs not cut: '{group.name}' does not run with smaller heads ({rescale})")
     return found, notes
 
 
@@ -131,8 +131,8 @@ def _scored(model: Any, group: Group, batch: Batch) -> tuple[Any, Any]:
     return None, None
 
 
-def _rescale(model: Any, pairs: Pairs, batch: Batch) -> bool | None:
-    """Whether the scale depends on the size left; None if the module does not run with another size."""
+def _rescale(model: Any, pairs: Pairs, batch: Batch) -> bool | str:
+    """Whether the scale depends on the size left, or why the module cannot have another size."""
     group, values, size = pairs.group, pairs.values, pairs.size
     dropped = np.arange(pairs.count) * size
     kept = np.setdiff1d(np.arange(group.width), dropped)
@@ -160,9 +160,9 @@ def _rescale(model: Any, pairs: Pairs, batch: Batch) -> bool | None:
             got = _output(cut, batch)
             if got.shape == wanted.shape and float((got - wanted).norm() / wanted.norm().clamp_min(1e-300)) < CLOSE:
                 return rescale
-    except Exception:
-        return None
-    return None
+    except Exception as error:  # the forward is somebody else's: whatever it raises is the reason
+        return f"{type(error).__name__}: {str(error)[:80]}"
+    return "its scores come out otherwise"
 
 
 def scale_layer(layer: Any, factor: float) -> None:

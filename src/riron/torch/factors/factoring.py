@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
+from ...errors import InputError
 from ..folding import Fit, Moments, solve_ridge
 from ..groups import Group, Side
 from ..inputs import Batch
-from ..metrics import NodeMoments, output_metrics
+from ..metrics import NodeMoments, output_metrics, pass_over
 from ..repairing import Pair
 from ..replacing import canonical_layers, tucker_layers
 from ..rows import choose_positions, node_rows, output_rows, patch_rows, thinned
@@ -49,6 +50,11 @@ def layer_moments(
 
     def seen(name: str) -> Any:
         def hook(module: Any, inputs: Any, output: Any) -> None:
+            if not bool(torch.isfinite(inputs[0]).all()) or not bool(torch.isfinite(output).all()):
+                raise InputError(
+                    f"the activations at layer '{name}' are not finite",
+                    do="look for NaN or overflow in the weights or the data",
+                )
             size = module.weight[0].numel()
             most = max(48 * size, 30_000) // len(batches) + 1
             index = choose_positions(module, output, most, generator)
@@ -59,14 +65,7 @@ def layer_moments(
 
         return hook
 
-    hooks = [modules[name].register_forward_hook(seen(name)) for name in names]
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                batch.call(model)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    pass_over(model, batches, [modules[name].register_forward_hook(seen(name)) for name in names])
     tensor = lambda value: torch.as_tensor(value, device=modules[names[0]].weight.device)
     return {
         name: Seen(

@@ -81,6 +81,9 @@ def bounds(
         names, held-out pairs that are all training pairs (some: a warning), weights of another architecture.
     """
     check_delta(delta)
+    for name, value in (("steps", steps), ("epochs", epochs)):
+        if value != int(value) or value < 1:
+            raise InputError(f"{name}={value} must be a whole number from 1 on")
     chosen = _chosen(which)
     network = frozen(model)
     pairs = read_pairs(_pair(train, network, "train"), network)

@@ -1,11 +1,10 @@
 """What `riron bounds` does."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from ...lab.figures import as_png
 from ..files import empty_folder, read_inputs, read_model
+from ..reporting import report
 from .bounding import bounds
 
 
@@ -42,14 +41,4 @@ def run_bounds(
         progress=not quiet,
         **options,
     )
-    plain = json.dumps(found.to_dict(), default=str)
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "bounds.json").write_text(plain, encoding="utf-8")
-        (folder / "bounds.png").write_bytes(as_png(found.plot(), dpi=150))
-    if as_json:
-        say(plain)
-    elif folder is None or quiet:
-        say(str(found))
-    else:
-        say(f"{found}\nwritten to {folder}: bounds.json, bounds.png")
+    report(found, "bounds", folder, as_json=as_json, quiet=quiet, say=say)
